@@ -1,0 +1,1 @@
+"""Frames, splits and where the files of each data set lie."""

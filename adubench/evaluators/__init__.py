@@ -1,0 +1,1 @@
+"""Protocols, metrics, alignment, the evaluator and its result."""

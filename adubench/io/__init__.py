@@ -1,0 +1,1 @@
+"""Readers and writers of file formats. Every error names the file."""

@@ -1,0 +1,60 @@
+"""Write files so that a reader sees the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adubench.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def write_error(path: Path, error: OSError) -> DataError:
+    """Say why a file could not be written, in one sentence."""
+    reason = error.strerror or str(error)
+    return DataError(f"cannot write {path}: {reason}. Choose another place with -o, or free the disk.")
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; rename it to `path` when the block ends well.
+
+    The folder is created. On any exception (Ctrl-C included) the temporary file is removed and `path` is untouched.
+
+    Raises:
+        DataError: the folder or file cannot be written (read-only, disk full).
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        os.close(handle)
+    except OSError as error:
+        raise write_error(target, error) from None
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
+    except OSError as error:
+        raise write_error(target, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to `path` atomically, UTF-8 with LF line ends."""
+    write_bytes(path, text.encode("utf-8"))

@@ -1,0 +1,1 @@
+"""KITTI server submissions: export, check, offline scoring."""

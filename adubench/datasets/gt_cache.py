@@ -1,0 +1,147 @@
+"""The default cache of ground truth: a pack in the user's cache folder, rebuilt when its sources change.
+
+Decoding a ground-truth PNG costs far more than reading packed pixels, and every evaluation of a split reads the same
+maps. The cache is never trusted blindly: names, sizes and modification times of all source files must agree with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adubench.errors import AdubenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adubench.datasets.frames import FrameKey
+    from adubench.datasets.ground_truth import GroundTruth
+    from adubench.io.maps import SparseDepth
+
+log = logging.getLogger(__name__)
+
+#: Below this many frames a pack costs more than it saves.
+MIN_FRAMES = 32
+CACHE_VARIABLE = "ADUBENCH_CACHE"
+
+
+def default_cache_folder() -> Path:
+    """Return `$ADUBENCH_CACHE`, else `adubench` in the user's cache folder (XDG)."""
+    own = os.environ.get(CACHE_VARIABLE)
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "adubench"
+
+
+class PackedGroundTruth:
+    """Ground truth read from a pack; every process opens the file itself.
+
+    Attributes:
+        frames: the frames of the source it was made from.
+        kind: as the source's.
+        layout: as the source's.
+        pack: the pack's path.
+    """
+
+    def __init__(self, source: GroundTruth, pack: Path) -> None:
+        self.frames = source.frames
+        self.kind = source.kind
+        self.layout = source.layout
+        self.pack = pack
+        self._open: tuple[int, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Drop the open file."""
+        return self.__dict__ | {"_open": None}
+
+    def read(self, frame: FrameKey) -> SparseDepth:
+        """Read the ground truth of a frame."""
+        if self._open is None or self._open[0] != os.getpid():
+            from adubench.io.packed import open_pack
+
+            self._open = (os.getpid(), open_pack(self.pack))
+        found: SparseDepth = self._open[1].read(frame.name)
+        return found
+
+    def paths(self, frame: FrameKey) -> tuple[Path, ...]:
+        """Return the pack."""
+        return (self.pack,)
+
+
+def cached_ground_truth(
+    source: GroundTruth, frames: Sequence[FrameKey], folder: str | Path | None = None
+) -> GroundTruth | PackedGroundTruth:
+    """Return a reader of packed ground truth, building or rebuilding the pack first where needed.
+
+    Args:
+        source: where the maps lie.
+        frames: the frames to be read.
+        folder: cache folder; None for the default one.
+
+    Returns:
+        `source` itself when there are fewer than `MIN_FRAMES` frames, when it is a pack or an array file already, or
+        when the cache folder cannot be written (said in the log).
+    """
+    if len(frames) < MIN_FRAMES or getattr(source, "is_pack", False):
+        return source
+    files = {frame.name: source.paths(frame) for frame in frames}
+    if len({p for paths in files.values() for p in paths}) < len(frames):
+        return source  # one array file: already quick to read
+    path = (Path(folder) if folder else default_cache_folder()) / f"gt-{_key(source, files)}.h5"
+    stamp = _stamp(files)
+    if not _fresh(path, stamp):
+        try:
+            _build(path, source, frames, stamp)
+        except AdubenchError as error:
+            if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+                log.warning("ground truth is not cached: %s", error)
+                return source
+            raise
+    return PackedGroundTruth(source, path)
+
+
+def _key(source: GroundTruth, files: dict[str, tuple[Path, ...]]) -> str:
+    """Name the pack by what it holds and where that lies, so that two data roots never share one."""
+    digest = hashlib.sha256(f"{type(source).__name__} {source.kind}\n".encode())
+    for name, paths in files.items():
+        digest.update(f"{name} {[str(p.absolute()) for p in paths]}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def _stamp(files: dict[str, tuple[Path, ...]]) -> str:
+    """SHA-256 over size and modification time of every source file."""
+    digest = hashlib.sha256()
+    for paths in files.values():
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError:
+                digest.update(b"absent")
+                continue
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _fresh(path: Path, stamp: str) -> bool:
+    if not path.is_file():
+        return False
+    from adubench.io.packed import open_pack
+
+    try:
+        with open_pack(path) as pack:
+            return bool(pack.attrs.get("sources_stamp") == stamp)
+    except AdubenchError:
+        return False
+
+
+def _build(path: Path, source: GroundTruth, frames: Sequence[FrameKey], stamp: str) -> None:
+    from adubench.io.packed import PackWriter
+
+    log.info("packing ground truth of %d frames into %s", len(frames), path)
+    with PackWriter(path, "ground_truth", attrs={"sources_stamp": stamp, "gt_kind": source.kind}) as writer:
+        for frame in frames:
+            writer.add(frame.name, source.read(frame))

@@ -1,0 +1,338 @@
+"""The whole path of a number: frames of a split, their ground truth, their predictions, one result per protocol.
+
+This is the only module of the evaluators that knows data sets. It plans (which frames, which ground truth, which
+prediction), `run.py` scores, `assemble.py` builds the results.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adubench.datasets.frames import FrameKey, parse_kitti
+from adubench.datasets.ground_truth import FolderGroundTruth, GroundTruth, open_ground_truth
+from adubench.datasets.splits import Split, load_split
+from adubench.errors import AdubenchError, DataError, ProtocolError, UsageError
+from adubench.evaluators import assemble, moments
+from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
+from adubench.evaluators.protocols import PROTOCOLS, Protocol, get_protocol
+from adubench.evaluators.run import Item, Job, Track, run
+from adubench.io.collection import MapCollection, open_maps
+
+if TYPE_CHECKING:
+    from adubench.evaluators.result import EvaluationResult
+    from adubench.evaluators.run import TrackScores
+
+KINDS = ("depth", "scaled-disparity", "sigmoid-disparity", "pixel-disparity")
+DATA_ROOT_VARIABLE = "ADUBENCH_DATA_ROOT"
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """How to evaluate; every field is an option of `adubench eval`.
+
+    Attributes:
+        kind: what the predictions are, one of `KINDS`.
+        png_scale: metres (or disparity) = PNG code / png_scale.
+        alignment: overrides the protocol's alignment and changes its printed name.
+        crop: likewise.
+        cap: likewise, in metres.
+        min_depth: likewise, in metres.
+        max_depth: likewise, in metres.
+        allow_missing: score the predictions there are and mark the result partial.
+        allow_empty: images without valid pixels are no fault.
+        compat: treat NaN as the reference implementation does.
+        workers: processes; 0 takes every core.
+        cache: folder for packed ground truth; None for the user's cache folder; "off" for none.
+        label: how tables call the result; default the source's name.
+    """
+
+    kind: str = "depth"
+    png_scale: float = 256.0
+    alignment: str | None = None
+    crop: str | None = None
+    cap: float | None = None
+    min_depth: float | None = None
+    max_depth: float | None = None
+    allow_missing: bool = False
+    allow_empty: bool = False
+    compat: bool = False
+    workers: int = 1
+    cache: str | Path | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Tracks with the frames each of them scores, joined to predictions."""
+
+    split: Split | None
+    tracks: tuple[Track, ...]
+    frames: tuple[tuple[FrameKey, ...], ...]
+    readers: tuple[GroundTruth, ...]
+    expected: tuple[int | None, ...]
+    predictions: MapCollection
+    matching: Matching
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    source: str | Path,
+    *,
+    split: str | None = None,
+    gt: str | Path | None = None,
+    protocol: str | Sequence[str] | None = None,
+    data_root: str | Path | None = None,
+    options: EvalOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[EvaluationResult]:
+    """Score predictions under one or several protocols in one pass.
+
+    Args:
+        source: folder, zip, `.npz`, `.npy`, HDF5 or PNG of predictions.
+        split: a named split or a list file; its frames are expected, all of them.
+        gt: a folder or array file of ground truth paired by relative stem; beside `split`, the root of its maps.
+        protocol: names, or "all" for every protocol that fits; default: the split's own, else `full-frame`.
+        data_root: where the data set lies; default the environment variable `ADUBENCH_DATA_ROOT`.
+        options: everything else.
+        progress: called with (done, total).
+
+    Returns:
+        One result per protocol, in the order asked.
+
+    Raises:
+        UsageError: options that contradict each other, or unknown names.
+        DataError: files that are missing or broken.
+        ProtocolError: predictions that are missing or do not fit.
+    """
+    options = options or EvalOptions()
+    _check(source, split, gt, options)
+    predictions = open_maps(source, what="prediction", png_scale=options.png_scale)
+    root = Path(data_root) if data_root else _root_from_environment()
+    if split is None:
+        assert gt is not None
+        plan = _plan_folder(predictions, Path(gt), _protocols(protocol, None, options), options)
+    else:
+        plan = _plan_split(predictions, split, gt, root, protocol, options)
+    return _execute(plan, options, progress, paths={"source": source, "ground_truth": gt, "data_root": root})
+
+
+def _check(source: str | Path, split: str | None, gt: str | Path | None, options: EvalOptions) -> None:
+    if split is None and gt is None:
+        raise UsageError("nothing to compare with: give --split NAME (a known split) or --gt DIR (your own maps).")
+    if options.kind not in KINDS:
+        raise UsageError(f"--kind {options.kind}: expected one of {', '.join(KINDS)}.")
+    if not options.png_scale > 0:
+        raise UsageError(f"--png-scale {options.png_scale}: expected a factor > 0 (KITTI's is 256).")
+    if gt is not None and split is None and Path(gt).exists() and Path(gt).resolve() == Path(source).resolve():
+        raise UsageError(f"{source}: prediction and ground truth are the same path; every number would be perfect.")
+
+
+def _root_from_environment() -> Path | None:
+    value = os.environ.get(DATA_ROOT_VARIABLE)
+    return Path(value) if value else None
+
+
+def _protocols(names: str | Sequence[str] | None, default: str | None, options: EvalOptions) -> tuple[Protocol, ...]:
+    wanted = [names] if isinstance(names, str) else list(names or [])
+    if not wanted:
+        wanted = [default or "full-frame"]
+    if "all" in wanted:
+        wanted = list(PROTOCOLS)
+    return tuple(_with_options(get_protocol(name), options) for name in dict.fromkeys(wanted))
+
+
+def _with_options(protocol: Protocol, options: EvalOptions) -> Protocol:
+    return protocol.with_options(
+        crop=options.crop,
+        cap=options.cap,
+        min_depth=options.min_depth,
+        max_depth=options.max_depth,
+        alignment=options.alignment,
+    )
+
+
+def _plan_folder(predictions: MapCollection, gt: Path, protocols: tuple[Protocol, ...], options: EvalOptions) -> _Plan:
+    reader = FolderGroundTruth(gt, scale=256.0)
+    names = [frame.name for frame in reader.frames]
+    matching = match_by_stem(names, predictions, single=reader.single)
+    frames = tuple(f for f in reader.frames if f.name in matching.keys)
+    tracks = (Track(_cached(reader, frames, options), protocols),)
+    return _Plan(None, tracks, (frames,), (reader,), (None,), predictions, matching, ())
+
+
+def _plan_split(
+    predictions: MapCollection,
+    name: str,
+    gt: str | Path | None,
+    root: Path | None,
+    protocol: str | Sequence[str] | None,
+    options: EvalOptions,
+) -> _Plan:
+    split = load_split(name, root or (Path(gt) if gt else None))
+    protocols = _protocols(protocol, split.default_protocol, options)
+    tracks, frames, readers, notes = [], [], [], list(split.notes)
+    for kind in dict.fromkeys(p.ground_truth for p in protocols):
+        try:
+            reader = open_ground_truth(split, gt_root=gt, data_root=root, kind=kind)
+        except DataError as error:
+            if protocol != "all" and "all" not in (protocol or ()):
+                raise
+            notes.append(f"no {kind} ground truth, its protocols are left out: {error}")
+            continue
+        frames.append(reader.frames)
+        readers.append(reader)
+        group = tuple(p for p in protocols if p.ground_truth == kind)
+        tracks.append(Track(_cached(reader, reader.frames, options), group))
+    if not tracks:
+        raise DataError(f"split {split.name}: no ground truth for any protocol. " + " ".join(notes))
+    matching = _match_split(predictions, split, frames)
+    expected = tuple(_expected(split, reader) for reader in readers)
+    return _Plan(split, tuple(tracks), tuple(frames), tuple(readers), expected, predictions, matching, tuple(notes))
+
+
+def _expected(split: Split, reader: GroundTruth) -> int | None:
+    """Number of images that the split has with this ground truth, by definition rather than by what is on disk."""
+    if split.count is None:
+        return len(reader.frames)
+    without = len(split.no_gt) if reader.kind.startswith("improved") else 0
+    return split.count - without
+
+
+def _match_split(predictions: MapCollection, split: Split, frames: Sequence[Sequence[FrameKey]]) -> Matching:
+    scored = list(dict.fromkeys(f for group in frames for f in group))
+    order = {f: i for i, f in enumerate(split.frames)}
+    scored.sort(key=lambda f: order.get(f, len(order)))
+    names = [f.name for f in scored]
+    return match_by_alias(
+        names,
+        predictions,
+        identify=_identify,
+        aliases={f.name: f.aliases() for f in scored},
+        orders=[[f.name for f in split.frames], names],
+        known=frozenset(f.name for f in split.frames),
+    )
+
+
+def _identify(name: str) -> str | None:
+    frame = parse_kitti(name)
+    return frame.name if frame is not None else None
+
+
+def _cached(reader: GroundTruth, frames: Sequence[FrameKey], options: EvalOptions) -> Any:
+    """Read ground truth through the packed cache where that pays."""
+    if str(options.cache) == "off":
+        return reader
+    from adubench.datasets.gt_cache import cached_ground_truth
+
+    return cached_ground_truth(reader, frames, options.cache)
+
+
+def _execute(
+    plan: _Plan,
+    options: EvalOptions,
+    progress: Callable[[int, int], None] | None,
+    paths: Mapping[str, str | Path | None],
+) -> list[EvaluationResult]:
+    missing = plan.matching.missing
+    total = len(missing) + len(plan.matching.keys)
+    if missing and not options.allow_missing:
+        raise missing_error(missing, total, plan.predictions)
+    _check_counts(plan, options)
+    items = _items(plan)
+    compiled = moments.prefer_compiled(len(items))
+    tracks = _fitting(plan, items, options) if len(plan.tracks[0].protocols) > 1 else plan.tracks
+    job = Job(items, tracks, plan.predictions, options.kind, options.compat, compiled)
+    rows = run(job, workers=options.workers, progress=progress)
+    results = []
+    for t, track in enumerate(tracks):
+        context = _context(plan, t, options, paths, rows)
+        scored: list[TrackScores] = [row[t] for row in rows if row[t] is not None]  # type: ignore[misc]
+        for p, protocol in enumerate(track.protocols):
+            results.append(assemble.assemble(protocol, p, scored, context, compiled=compiled))
+    return results
+
+
+def _check_counts(plan: _Plan, options: EvalOptions) -> None:
+    for reader, frames, expected in zip(plan.readers, plan.frames, plan.expected, strict=True):
+        if expected is not None and len(frames) != expected and not options.allow_missing:
+            raise DataError(
+                f"split {plan.split.name if plan.split else ''}: {len(frames)} images have ground truth "
+                f"({reader.kind}), expected {expected}. Complete the data (adubench data check), or use "
+                "--allow-missing for a result marked partial."
+            )
+
+
+def _items(plan: _Plan) -> tuple[Item, ...]:
+    by_name: dict[str, list[FrameKey | None]] = {}
+    for t, frames in enumerate(plan.frames):
+        for frame in frames:
+            if frame.name in plan.matching.keys:
+                by_name.setdefault(frame.name, [None] * len(plan.frames))[t] = frame
+    return tuple(
+        Item(name, plan.matching.keys[name], tuple(row), _focal_baseline(plan, row)) for name, row in by_name.items()
+    )
+
+
+def _focal_baseline(plan: _Plan, row: Sequence[FrameKey | None]) -> float | None:
+    for reader, frame in zip(plan.readers, row, strict=True):
+        if frame is not None:
+            lookup = getattr(reader, "focal_baseline", None)
+            return lookup(frame) if lookup is not None else None
+    return None
+
+
+def _fitting(plan: _Plan, items: Sequence[Item], options: EvalOptions) -> tuple[Track, ...]:
+    """Keep the protocols that accept the first frame; with explicit names every one must."""
+    if len(plan.tracks) == 1 and len(plan.tracks[0].protocols) < len(PROTOCOLS):
+        return plan.tracks
+    kept = []
+    for track in plan.tracks:
+        fitting = []
+        for protocol in track.protocols:
+            single = Track(track.reader, (protocol,))
+            position = plan.tracks.index(track)
+            item = Item(items[0].name, items[0].prediction, (items[0].frames[position],), items[0].focal_baseline)
+            try:
+                Job((item,), (single,), plan.predictions, options.kind, options.compat).score(0)
+            except ProtocolError:
+                continue
+            fitting.append(protocol)
+        kept.append(Track(track.reader, tuple(fitting)))
+    if not any(track.protocols for track in kept):
+        raise ProtocolError(f"frame {items[0].name}: no protocol accepts this prediction; check its size and kind.")
+    return tuple(kept)
+
+
+def _context(
+    plan: _Plan,
+    t: int,
+    options: EvalOptions,
+    paths: Mapping[str, str | Path | None],
+    rows: Sequence[Any],
+) -> assemble.Context:
+    items = _items(plan)
+    frames = [item.frames[t] for item, row in zip(items, rows, strict=True) if row[t] is not None]
+    names = {f.name for f in plan.frames[t]}
+    reader = plan.readers[t]
+    facts = {key: str(value) for key, value in paths.items() if value is not None}
+    facts |= {"ground_truth_kind": reader.kind, "layout": reader.layout, "workers": options.workers}
+    facts |= {"png_scale": options.png_scale, "compat": options.compat}
+    return assemble.Context(
+        split=plan.split.name if plan.split else None,
+        expected=plan.expected[t],
+        frames=tuple(f.name for f in frames),
+        drives=tuple(f.drive for f in frames),
+        missing=tuple(m for m in plan.matching.missing if m in names),
+        unknown=plan.matching.unknown,
+        label=options.label or Path(paths["source"] or "").resolve().stem or "predictions",
+        kind=options.kind,
+        facts=facts,
+        warnings=plan.notes,
+    )
+
+
+__all__ = ["KINDS", "AdubenchError", "EvalOptions", "evaluate"]

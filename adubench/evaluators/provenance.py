@@ -1,0 +1,80 @@
+"""Where a number came from: versions, code, data. Time, host and paths are recorded but enter no fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adubench import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adubench.io.maps import SparseDepth
+
+_LIBRARIES = ("numpy", "scipy", "h5py", "PIL", "numba", "isal", "torch", "timm")
+
+
+@cache
+def source_hash() -> str:
+    """SHA-256 over the package's Python files, so that an edited checkout is told apart from a release."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that this process has loaded (an unloaded one cannot have changed a number)."""
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        module = sys.modules.get(name)
+        version = getattr(module, "__version__", None)
+        if isinstance(version, str):
+            versions[name] = version
+    return versions
+
+
+def ground_truth_signature(depth: SparseDepth) -> tuple[int, int, int]:
+    """Number of given pixels, sum of their codes, sum of their positions.
+
+    Exact integers for 16-bit maps, so that the maps and a pack of them have the same signature. Float maps enter with
+    their depths in units of 2**-16 m.
+    """
+    values = depth.values
+    if np.issubdtype(values.dtype, np.floating):
+        finite = values[np.isfinite(values)].astype(np.float64)
+        total = int(np.rint(finite / depth.scale * 65536.0).sum())
+    else:
+        total = int(values.sum(dtype=np.int64))
+    return int(values.size), total, int(depth.index.sum(dtype=np.int64))
+
+
+def data_fingerprint(names: Iterable[str], signatures: Iterable[tuple[int, int, int]]) -> str:
+    """SHA-256 over frame names and ground-truth signatures in evaluation order."""
+    digest = hashlib.sha256()
+    for name, signature in zip(names, signatures, strict=True):
+        digest.update(f"{name} {signature[0]} {signature[1]} {signature[2]}\n".encode())
+    return digest.hexdigest()
+
+
+def base_provenance() -> dict[str, Any]:
+    """Everything about the program and the moment; the evaluator adds the data."""
+    return {
+        "adubench": __version__,
+        "source_sha256": source_hash(),
+        "libraries": library_versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "command": shlex.join(["adubench", *sys.argv[1:]]) if sys.argv else "",
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }

@@ -1,0 +1,184 @@
+"""The loop over frames: read a prediction once, score it under every protocol, keep one row of sums.
+
+Memory stays flat: a frame's maps are gone before the next is read, and only rows of sums come back from workers. Rows
+are merged in frame order, so the result does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from adubench.errors import AdubenchError
+from adubench.evaluators import moments
+from adubench.evaluators.plausibility import FrameSample, sample_frame
+from adubench.evaluators.provenance import ground_truth_signature
+from adubench.evaluators.scoring import FrameScore, Prediction, score_frame
+
+if TYPE_CHECKING:
+    from adubench.evaluators.protocols import Protocol as ProtocolRecord
+    from adubench.io.collection import MapCollection
+    from adubench.io.maps import SparseDepth
+
+_CHUNK = 8
+_RANK_FRAMES = 16  # rank correlations cost sorting; a few images tell depth from disparity
+
+
+class GroundTruthReader(Protocol):
+    """Reads the ground truth of one frame. Picklable, opens its files lazily."""
+
+    def read(self, frame: Any) -> SparseDepth:
+        """Return the given pixels of a frame."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Protocols that share ground truth.
+
+    Attributes:
+        reader: where the ground truth comes from.
+        protocols: the records to score under.
+    """
+
+    reader: GroundTruthReader
+    protocols: tuple[ProtocolRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One frame to score.
+
+    Attributes:
+        name: the `frame` column.
+        prediction: the name of its prediction in the collection.
+        frames: one entry per track: the key to read its ground truth with, or None when the track leaves it out.
+        focal_baseline: focal length in pixels times baseline in metres, for pixel disparity.
+    """
+
+    name: str
+    prediction: str
+    frames: tuple[Any, ...]
+    focal_baseline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackScores:
+    """Scores of one frame in one track.
+
+    Attributes:
+        signature: exact integers that identify the ground truth.
+        scores: one per protocol of the track.
+        sample: what the frame tells about the prediction's scale.
+    """
+
+    signature: tuple[int, int, int]
+    scores: tuple[FrameScore, ...]
+    sample: FrameSample
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything a worker needs to score items."""
+
+    items: tuple[Item, ...]
+    tracks: tuple[Track, ...]
+    predictions: MapCollection
+    kind: str = "depth"
+    compat: bool = False
+    compiled: bool = False
+
+    def score(self, position: int) -> tuple[TrackScores | None, ...]:
+        """Score one item in every track that has it."""
+        item = self.items[position]
+        depth = self.predictions.read(item.prediction)
+        prediction = Prediction(depth, kind=self.kind, focal_baseline=item.focal_baseline)
+        out: list[TrackScores | None] = []
+        for track, frame in zip(self.tracks, item.frames, strict=True):
+            if frame is None:
+                out.append(None)
+                continue
+            gt = track.reader.read(frame)
+            scores = tuple(score_frame(p, gt, prediction, frame=item.name, compat=self.compat) for p in track.protocols)
+            first = scores[0]
+            sample = sample_frame(*first.sample, ranks=position < _RANK_FRAMES)
+            out.append(TrackScores(ground_truth_signature(gt), tuple(s.without_sample() for s in scores), sample))
+        return tuple(out)
+
+
+def run(
+    job: Job, *, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> list[tuple[TrackScores | None, ...]]:
+    """Score all items of a job, in order.
+
+    Args:
+        job: items, tracks and predictions.
+        workers: processes; 0 takes every core.
+        progress: called with (done, total).
+
+    Raises:
+        AdubenchError: a file is broken, a prediction does not fit, or a worker process died.
+    """
+    total = len(job.items)
+    workers = min(workers or os.cpu_count() or 1, -(-total // _CHUNK))
+    moments.use_compiled(job.compiled)
+    rows: list[tuple[TrackScores | None, ...]] = []
+    for chunk in _serial(job) if workers <= 1 else _parallel(job, workers):
+        rows.extend(chunk)
+        if progress is not None:
+            progress(len(rows), total)
+    return rows
+
+
+def _serial(job: Job) -> Iterator[list[tuple[TrackScores | None, ...]]]:
+    for position in range(len(job.items)):
+        yield [job.score(position)]
+
+
+_worker_job: Job | None = None
+
+
+def _start_worker(job: Job) -> None:
+    global _worker_job
+    # Ctrl-C is the parent's to handle; a worker that prints its own traceback helps nobody.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    np.seterr(all="ignore")
+    moments.use_compiled(job.compiled)
+    _worker_job = job
+
+
+def _score_chunk(start: int) -> list[tuple[TrackScores | None, ...]]:
+    assert _worker_job is not None
+    return [_worker_job.score(i) for i in range(start, min(start + _CHUNK, len(_worker_job.items)))]
+
+
+def _parallel(job: Job, workers: int) -> Iterator[list[tuple[TrackScores | None, ...]]]:
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() and os.name == "posix" else "spawn"
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context(method), initializer=_start_worker, initargs=(job,)
+    )
+    try:
+        yield from pool.map(_score_chunk, range(0, len(job.items), _CHUNK))
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise AdubenchError(
+            "a worker process was killed (out of memory?) and nothing was written. Use fewer --workers."
+        ) from None
+    finally:
+        _stop(pool)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once; queued chunks are dropped."""
+    processes: Sequence[Any] = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()

@@ -28,9 +28,20 @@ class GroundTruth(Protocol):
         layout: where the files lie, for the provenance.
     """
 
-    frames: tuple[FrameKey, ...]
-    kind: str
-    layout: str
+    @property
+    def frames(self) -> tuple[FrameKey, ...]:
+        """The frames."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What the numbers are."""
+        ...
+
+    @property
+    def layout(self) -> str:
+        """Where the files lie."""
+        ...
 
     def read(self, frame: FrameKey) -> SparseDepth:
         """Read the ground truth of a frame; raises DataError naming the file."""

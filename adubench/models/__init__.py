@@ -1,0 +1,1 @@
+"""Predictors: classical ones here, networks beside them. They know no data set."""

@@ -177,13 +177,15 @@ def subset_sha256(stems: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(stems).encode()).hexdigest()
 
 
-def split_frames(root: Path, part: str, resolution: str = "half") -> tuple[tuple[FrameKey, ...], bool, tuple[str, ...]]:
+def split_frames(
+    root: Path, part: str, resolution: str | None = None
+) -> tuple[tuple[FrameKey, ...], bool, tuple[str, ...]]:
     """List the frames of a DrivingStereo split.
 
     Args:
         root: data root.
         part: "train", "test", "weather.sunny", ..., "adu_train", "adu_test".
-        resolution: "half" or "full"; the weather sets are evaluated at full resolution where it exists.
+        resolution: "half", "full", or None for `default_resolution`.
 
     Returns:
         The frames, whether they come from published sequences (else no count is expected), and notes.
@@ -192,7 +194,7 @@ def split_frames(root: Path, part: str, resolution: str = "half") -> tuple[tuple
         DataError: see `index_part`.
     """
     base = part.removeprefix("weather.").removeprefix("adu_")
-    index = _index_cached(root, base, resolution)
+    index = _index_cached(root, base, resolution or default_resolution(root, base))
     stems: tuple[str, ...] = index.stems
     notes = [f"{index.dropped[m]} {m} files have no partner" for m in index.dropped]
     known = bool({stem[:19] for stem in stems} & set(known_sequences(base)))
@@ -206,6 +208,14 @@ def split_frames(root: Path, part: str, resolution: str = "half") -> tuple[tuple
     if odd:
         notes.append(f"{len(odd)} names are not like DrivingStereo's, first '{odd[0]}'")
     return tuple(drivingstereo_frame(stem) for stem in stems), known, tuple(notes)
+
+
+def default_resolution(root: Path, part: str) -> str:
+    """Choose a resolution: the weather sets are evaluated at full resolution where they hold it, the rest at half."""
+    if part not in WEATHER or not root.is_dir():
+        return "half"
+    full = any(next(_scan(folder, "full"), None) for m, folder in _modality_roots(root, part) if m == "depth-map")
+    return "full" if full else "half"
 
 
 @cache
@@ -290,13 +300,14 @@ def focal_and_baseline(root: Path, sequence: str, resolution: str) -> tuple[floa
     return float(np.ravel(values["P_rect_101"])[0]), float(np.linalg.norm(values["T_103"]))
 
 
-def open_depth(split: Split, root: Path, resolution: str = "half") -> StereoGroundTruth:
+def open_depth(split: Split, root: Path, resolution: str | None = None) -> StereoGroundTruth:
     """Open the depth maps of a DrivingStereo split.
 
     Raises:
         DataError: see `index_part`; or images of one resolution with maps of the other.
     """
     part = split.name.removeprefix("drivingstereo.").removeprefix("weather.").removeprefix("adu_")
+    resolution = resolution or default_resolution(root, part)
     index = _index_cached(root, part, resolution)
     if index.files["left-image"]:
         check_sizes(index, index.stems[0])

@@ -249,7 +249,7 @@ def open_ground_truth(
     kind: str = "improved",
     *,
     png_scale: float = 256.0,
-    resolution: str = "half",
+    resolution: str | None = None,
 ) -> GroundTruth:
     """Open the ground truth of a split, or of an explicit `--gt`.
 
@@ -259,7 +259,7 @@ def open_ground_truth(
         data_root: `--data-root`: KITTI raw (with scans and calibration), DrivingStereo, SynthDrive, NYU.
         kind: "improved", "raw" (projected scans), "official" (val_selection) or "depth" (DrivingStereo, NYU).
         png_scale: metres = code / png_scale, for `--gt` without a split.
-        resolution: "half" or "full", for DrivingStereo.
+        resolution: "half", "full" or None (full for the weather sets where it exists), for DrivingStereo.
 
     Raises:
         UsageError: neither root was given.

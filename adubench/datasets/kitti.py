@@ -223,16 +223,20 @@ class ImprovedMaps:
 
     def find(self, frame: FrameKey) -> Path | None:
         """Return the map of a frame, or None: the run's layout first, the others once for the drive."""
-        folders = self._folders.get(frame.drive)
-        if folders is None:
-            order = [self.layout, *(letter for letter in LAYOUTS if letter != self.layout)] if self.layout else LAYOUTS
-            folders = [folder / self.kind for _, folder in drive_folders(self.root, frame.drive, order)]
-            self._folders[frame.drive] = folders
-        for folder in folders:
+        for folder in self.folders(frame.drive):
             path = folder / f"image_0{frame.camera}" / f"{frame.index:010d}.png"
             if path.is_file():
                 return path
         return None
+
+    def folders(self, drive: str) -> list[Path]:
+        """List the map folders of a drive, the run's layout first; looked up once."""
+        folders = self._folders.get(drive)
+        if folders is None:
+            order = [self.layout, *(letter for letter in LAYOUTS if letter != self.layout)] if self.layout else LAYOUTS
+            folders = [folder / self.kind for _, folder in drive_folders(self.root, drive, order)]
+            self._folders[drive] = folders
+        return folders
 
     def path(self, frame: FrameKey) -> Path:
         """Return the map of a frame.

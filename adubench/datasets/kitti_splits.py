@@ -67,7 +67,9 @@ def drivingstereo_alternative() -> int:
 
 def has_improved_map(frame: FrameKey) -> bool:
     """Say whether a frame can have an improved map, as far as the drive's length is known."""
-    if frame.index < MARGIN or frame.index in missing_scans().get(frame.drive, ()) or frame in _eigen_without_map():
+    if frame.index < MARGIN or frame.index in missing_scans().get(frame.drive, ()):
+        return False
+    if kitti_frame(frame.drive, frame.index) in _eigen_without_map():
         return False
     count = frame_counts().get(frame.drive)
     return count is None or frame.index < count - MARGIN

@@ -147,14 +147,14 @@ def looks_like_list(name: str) -> bool:
     return Path(name).is_file() or "/" in name or "\\" in name or name.endswith((".txt", ".csv"))
 
 
-def load_split(name: str, root: str | Path | None = None, *, resolution: str = "half") -> Split:
+def load_split(name: str, root: str | Path | None = None, *, resolution: str | None = None) -> Split:
     """Expand a split by name or alias, or read it from a list file.
 
     Args:
         name: a name of `SPLITS`, an alias, or the path of a list file.
         root: data root, for splits that only the files on disk define (SynthDrive, DrivingStereo, NYU,
             `kitti_official.train`).
-        resolution: "half" or "full", for DrivingStereo.
+        resolution: "half", "full" or None (full for the weather sets where it exists), for DrivingStereo.
 
     Raises:
         UsageError: unknown name, or a root is needed and missing.
@@ -193,7 +193,7 @@ def _kitti_split(info: SplitInfo, root: str | Path | None) -> Split:
     return Split(info.name, expansion.frames, info.count, digest, info.default_protocol, expansion.no_gt)
 
 
-def _disk_split(info: SplitInfo, root: str | Path | None, resolution: str) -> Split:
+def _disk_split(info: SplitInfo, root: str | Path | None, resolution: str | None) -> Split:
     from adubench.errors import UsageError
 
     if root is None:

@@ -1,6 +1,6 @@
 """Two predictors without a network: a lower and an upper reference for everything that learns.
 
-`RowMean` knows nothing but the height in the image: what a camera on a car sees at a row is mostly road at one distance.
+`RowMean` knows the height in the image alone: what a camera on a car sees at a row is mostly road at one distance.
 `BlockMatcher` has what a monocular network lacks, the second image.
 """
 
@@ -93,7 +93,8 @@ class BlockMatcher:
         disparity = _fill(np.where(consistent, disparity, np.nan))
         disparity = ndimage.median_filter(disparity, size=5, mode="nearest")
         depth = self.focal_baseline / np.maximum(disparity, self.focal_baseline / self.max_depth)
-        return depth.astype(np.float32)
+        result: FloatMap = depth.astype(np.float32)
+        return result
 
     def _costs(self, left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
         """Matching cost [D, H, W] for disparities 0 .. D-1; columns without partner cost the most."""

@@ -232,8 +232,9 @@ class StereoGroundTruth:
     resolution: str
     depth: dict[str, Path]
     disparity: dict[str, Path]
+    missing: tuple[str, ...] = ()
     kind: str = "DrivingStereo depth PNG"
-    _calibrations: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _calibrations: dict[str, float] = field(default_factory=dict)
 
     @property
     def layout(self) -> str:
@@ -261,12 +262,22 @@ class StereoGroundTruth:
         if frame.stem in self.depth:
             return SparseDepth.from_map(read_depth_map(path, DEPTH_SCALE))
         disparity = read_depth_map(path, DISPARITY_SCALE[self.resolution]).quantity()
-        if frame.drive not in self._calibrations:
-            self._calibrations[frame.drive] = focal_and_baseline(self.root, frame.drive, self.resolution)
-        fx, baseline = self._calibrations[frame.drive]
+        product = self.focal_baseline(frame)
+        # A pixel without disparity has no depth.
         with np.errstate(divide="ignore"):
-            depth = np.where(disparity > 0, np.float32(fx * baseline) / disparity, np.float32(0))
+            depth = np.where(disparity > 0, np.float32(product) / disparity, np.float32(0))
         return SparseDepth.from_map(DepthMap(depth.astype(np.float32), 1.0))
+
+    def focal_baseline(self, frame: FrameKey) -> float:
+        """Return fx * baseline in pixel metres at the maps' resolution.
+
+        Raises:
+            DataError: the sequence has no calibration.
+        """
+        if frame.drive not in self._calibrations:
+            fx, baseline = focal_and_baseline(self.root, frame.drive, self.resolution)
+            self._calibrations[frame.drive] = fx * baseline
+        return self._calibrations[frame.drive]
 
 
 def calibration_path(root: Path, sequence: str, resolution: str) -> Path | None:
@@ -313,7 +324,10 @@ def open_depth(split: Split, root: Path, resolution: str | None = None) -> Stere
         check_sizes(index, index.stems[0])
     wanted = {frame.stem for frame in split.frames}
     chosen = {m: {s: p for s, p in index.files[m].items() if s in wanted} for m in ("depth-map", "disparity-map")}
-    return StereoGroundTruth(split.frames, root, resolution, chosen["depth-map"], chosen["disparity-map"])
+    held = chosen["depth-map"].keys() | chosen["disparity-map"].keys()
+    missing = tuple(f"no map of {stem} at {resolution} resolution under {root}" for stem in sorted(wanted - held))
+    frames = tuple(frame for frame in split.frames if frame.stem in held)
+    return StereoGroundTruth(frames, root, resolution, chosen["depth-map"], chosen["disparity-map"], missing)
 
 
 def check_sizes(index: StereoIndex, stem: str) -> tuple[int, int]:

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adubench.datasets.frames import FrameKey, frame_from_stem
-from adubench.datasets.kitti import LAYOUT_NAMES, ImprovedMaps, KittiRaw, selection_path
+from adubench.datasets.kitti import LAYOUT_NAMES, ImprovedMaps, KittiRaw, date_facts, selection_path
 from adubench.errors import DataError, UsageError
 from adubench.io.maps import SparseDepth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from adubench.datasets.splits import Split
     from adubench.io.collection import MapCollection
     from adubench.io.kitti_calib import KittiCalibration
 
+#: How a requested kind starts the kind of a source.
+_KINDS = {"improved": "improved maps", "official": "improved maps", "raw": "raw scans", "depth": "depth maps"}
 _ARCHIVES = (".npz", ".npy", ".h5", ".hdf5", ".zip", ".png")
 
 
@@ -23,9 +27,10 @@ class GroundTruth(Protocol):
     """A source of ground truth.
 
     Attributes:
-        frames: the frames in order; with a split its frames, whether or not each has a map.
+        frames: the frames that have ground truth, in the order of the split.
         kind: what the numbers are ("improved PNG", "raw scans", ...), for the banner and the provenance.
         layout: where the files lie, for the provenance.
+        missing: sentences about frames that should have ground truth and have none; empty when complete.
     """
 
     @property
@@ -43,6 +48,11 @@ class GroundTruth(Protocol):
         """Where the files lie."""
         ...
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What is missing, one sentence per frame."""
+        ...
+
     def read(self, frame: FrameKey) -> SparseDepth:
         """Read the ground truth of a frame; raises DataError naming the file."""
         ...
@@ -58,6 +68,8 @@ class ImprovedGroundTruth:
 
     frames: tuple[FrameKey, ...]
     maps: ImprovedMaps
+    raw: KittiRaw | None = None
+    missing: tuple[str, ...] = ()
     kind: str = "improved PNG"
 
     @property
@@ -73,6 +85,10 @@ class ImprovedGroundTruth:
         """Decode the PNG of a frame."""
         return _read_png(self.maps.path(frame))
 
+    def focal_baseline(self, frame: FrameKey) -> float | None:
+        """Return fx * baseline in pixel metres, for predictions in pixel disparity."""
+        return _focal_baseline(self.raw, frame)
+
 
 @dataclass(slots=True)
 class ScanGroundTruth:
@@ -81,6 +97,7 @@ class ScanGroundTruth:
     frames: tuple[FrameKey, ...]
     raw: KittiRaw
     velodyne_x_depth: bool = True
+    missing: tuple[str, ...] = ()
     kind: str = "raw scans (velodyne x)"
     layout: str = "KITTI raw"
     _calibrations: dict[str, KittiCalibration] = field(default_factory=dict)
@@ -99,6 +116,10 @@ class ScanGroundTruth:
         calibration = self._calibrations[frame.date]
         return project_scan(read_scan(scan), calibration, camera=frame.camera, velodyne_x_depth=self.velodyne_x_depth)
 
+    def focal_baseline(self, frame: FrameKey) -> float | None:
+        """Return fx * baseline in pixel metres, for predictions in pixel disparity."""
+        return _focal_baseline(self.raw, frame)
+
 
 @dataclass(slots=True)
 class SelectionGroundTruth:
@@ -106,6 +127,7 @@ class SelectionGroundTruth:
 
     frames: tuple[FrameKey, ...]
     root: Path
+    missing: tuple[str, ...] = ()
     kind: str = "improved PNG, cropped"
     layout: str = "val_selection_cropped"
 
@@ -117,6 +139,10 @@ class SelectionGroundTruth:
         """Decode the PNG of a frame."""
         return _read_png(selection_path(self.root, frame))
 
+    def focal_baseline(self, frame: FrameKey) -> float | None:
+        """Return fx * baseline in pixel metres; cropping does not change it."""
+        return _focal_baseline(None, frame)
+
 
 class FolderGroundTruth:
     """Whatever `--gt` names without a split: a folder, zip, `.npz`, HDF5 (own pack or foreign), `.npy` or one PNG.
@@ -127,9 +153,10 @@ class FolderGroundTruth:
         DataError: nothing there, nothing usable in it, or two files of one name.
     """
 
-    def __init__(self, root: str | Path, *, png_scale: float = 256.0) -> None:
+    def __init__(self, root: str | Path, *, scale: float = 256.0) -> None:
         self.root = Path(root)
         self._pack: Any = None
+        self.missing: tuple[str, ...] = ()
         self.is_pack = _is_pack(self.root)
         if self.is_pack:
             pack = self._open_pack()
@@ -139,7 +166,7 @@ class FolderGroundTruth:
         else:
             from adubench.io.collection import open_maps
 
-            self.collection = open_maps(self.root, what="ground truth", png_scale=png_scale)
+            self.collection = open_maps(self.root, what="ground truth", png_scale=scale)
             self.names = self.collection.names
             self.kind = "folder" if self.root.is_dir() else f"{self.root.suffix.lower()} file"
             self.layout = "relative stems"
@@ -194,6 +221,7 @@ class NamedGroundTruth:
     frames: tuple[FrameKey, ...]
     source: FolderGroundTruth
     names: dict[FrameKey, str]
+    missing: tuple[str, ...] = ()
     kind: str = "by name"
     layout: str = "by name"
 
@@ -213,33 +241,42 @@ class NamedGroundTruth:
         return self.names[frame]
 
 
-def by_name(frames: tuple[FrameKey, ...], source: FolderGroundTruth, no_gt: frozenset[FrameKey]) -> NamedGroundTruth:
-    """Join frames to the names of a source; a stacked array is taken in official order.
+def by_name(split: Split, source: FolderGroundTruth, kind: str) -> NamedGroundTruth:
+    """Join the frames of a split to the names of a source; a stacked array is taken in official order.
+
+    Args:
+        split: the split.
+        source: an open folder, archive, array file or pack.
+        kind: what the maps are meant to be; it starts the `kind` of the result.
 
     Raises:
         DataError: no frame has a map there, or a stacked array has another length than the split.
     """
+    frames, label = split.frames, f"{_KINDS.get(kind, kind)} ({source.kind})"
+    kept = tuple(frame for frame in frames if frame not in split.no_gt)
     if source.stacked:
-        kept = tuple(frame for frame in frames if frame not in no_gt)
         order = {len(frames): frames, len(kept): kept}.get(len(source.names))
         if order is None:
             raise DataError(
                 f"{source.root}: {len(source.names)} maps in one array, but the split has {len(frames)} frames; an "
                 "array without names must have one map per frame in official order."
             )
-        return NamedGroundTruth(frames, source, dict(zip(order, source.names, strict=True)), source.kind)
-    held = dict(zip(source.names, source.names, strict=True))
-    for name in source.names:
-        for folder in ("train/", "val/", "depth_benchmark/"):
-            if name.startswith(folder):
-                held.setdefault(name.removeprefix(folder), name)
-    names = {f: held[alias] for f in frames if (alias := next((a for a in f.aliases() if a in held), None))}
+        names = dict(zip(order, source.names, strict=True))
+    else:
+        held = dict(zip(source.names, source.names, strict=True))
+        for name in source.names:
+            for folder in ("train/", "val/", "depth_benchmark/"):
+                if name.startswith(folder):
+                    held.setdefault(name.removeprefix(folder), name)
+        names = {f: held[alias] for f in frames if (alias := next((a for a in f.aliases() if a in held), None))}
     if not names:
         raise DataError(
             f"no frame of the split has ground truth in {source.root}; it holds names like '{source.names[0]}', "
             f"expected names like '{frames[0].name}'."
         )
-    return NamedGroundTruth(frames, source, names, source.kind)
+    wanted = frames if kind == "raw" else kept
+    missing = tuple(f"{source.root} has no map for frame '{f.name}'" for f in wanted if f not in names)
+    return NamedGroundTruth(tuple(f for f in wanted if f in names), source, names, missing, label)
 
 
 def open_ground_truth(
@@ -268,7 +305,7 @@ def open_ground_truth(
     if split is None:
         if gt_root is None:
             raise UsageError("no ground truth: give --gt PATH, or --split NAME with --data-root DIR.")
-        return FolderGroundTruth(gt_root, png_scale=png_scale)
+        return FolderGroundTruth(gt_root, scale=png_scale)
     root = gt_root if gt_root is not None else data_root
     if root is None:
         raise UsageError(
@@ -276,7 +313,7 @@ def open_ground_truth(
         )
     path = Path(root)
     if path.is_file() and path.suffix.lower() in _ARCHIVES:
-        return by_name(split.frames, FolderGroundTruth(path, png_scale=png_scale), split.no_gt)
+        return by_name(split, FolderGroundTruth(path, scale=png_scale), kind)
     if not path.is_dir():
         raise DataError(f"ground-truth root not found: {path}; check --gt and --data-root.")
     if split.dataset == "drivingstereo":
@@ -291,36 +328,67 @@ def open_ground_truth(
 
 
 def _open_kitti(split: Split, path: Path, data_root: Path, kind: str, png_scale: float) -> GroundTruth:
-    if kind == "raw" and (data_root == path or not _holds_maps(split, path)):
-        return ScanGroundTruth(split.frames, KittiRaw(data_root if data_root.is_dir() else path))
-    if any(frame.dataset != "kitti" for frame in split.frames):
-        if split.name.startswith("kitti_official."):
-            raise DataError(f"split '{split.name}' has no public ground truth: export a submission instead.")
-        return by_name(split.frames, FolderGroundTruth(path, png_scale=png_scale), split.no_gt)
-    if split.name == "kitti_official.val_selection" or kind == "official":
-        try:
-            selection_path(path, split.frames[0])
-        except DataError:
-            if split.name != "kitti_official.val_selection":
-                return _improved(split, path, png_scale)
-            if not _holds_maps(split, path):
-                raise
-            return by_name(split.frames, FolderGroundTruth(path, png_scale=png_scale), split.no_gt)
-        return SelectionGroundTruth(split.frames, path)
-    if kind == "raw":
-        return by_name(split.frames, FolderGroundTruth(path, png_scale=png_scale), split.no_gt)
-    return _improved(split, path, png_scale)
+    selection = split.name == "kitti_official.val_selection"
+    if split.name in ("kitti_official.test", "kitti_official.completion_test"):
+        raise DataError(f"split '{split.name}' has no public ground truth: use adubench export-submission.")
+    if split.dataset == "folder" or (
+        not selection and kind == "raw" and path != data_root and _holds_maps(split, path)
+    ):
+        return by_name(split, FolderGroundTruth(path, scale=png_scale), kind)
+    if kind == "raw" and not selection:
+        return _scans(split, KittiRaw(data_root))
+    if selection or kind == "official":
+        found, missing = _existing(split.frames, lambda frame: selection_path(path, frame))
+        if found:
+            return SelectionGroundTruth(found, path, missing)
+        if selection and not _holds_maps(split, path):
+            raise DataError(missing[0])
+    return _improved(split, path, data_root, png_scale)
 
 
-def _improved(split: Split, path: Path, png_scale: float) -> GroundTruth:
+def _scans(split: Split, raw: KittiRaw) -> ScanGroundTruth:
+    found, missing = _existing(split.frames, raw.scan)
+    if not found:
+        raise DataError(missing[0])
+    for date in dict.fromkeys(frame.date for frame in found):
+        raw.calibration_files(date)
+    return ScanGroundTruth(found, raw, missing=missing)
+
+
+def _improved(split: Split, path: Path, data_root: Path, png_scale: float) -> GroundTruth:
     maps = ImprovedMaps(path)
-    with_map = [frame for frame in split.frames if frame not in split.no_gt]
+    with_map = tuple(frame for frame in split.frames if frame not in split.no_gt)
     if maps.probe(tuple(dict.fromkeys(frame.drive for frame in with_map))):
-        return ImprovedGroundTruth(split.frames, maps)
+        found, missing = _existing(with_map, maps.path)
+        if found:
+            return ImprovedGroundTruth(found, maps, KittiRaw(data_root), missing)
+        raise DataError(missing[0])
     if _holds_maps(split, path):
-        return by_name(split.frames, FolderGroundTruth(path, png_scale=png_scale), split.no_gt)
-    first = with_map[0] if with_map else split.frames[0]
-    raise DataError(maps.explain_missing(first))
+        return by_name(split, FolderGroundTruth(path, scale=png_scale), "improved")
+    raise DataError(maps.explain_missing((with_map or split.frames)[0]))
+
+
+def _existing(
+    frames: tuple[FrameKey, ...], locate: Callable[[FrameKey], Path]
+) -> tuple[tuple[FrameKey, ...], tuple[str, ...]]:
+    """Separate the frames whose file exists from sentences about the others."""
+    found, missing = [], []
+    for frame in frames:
+        try:
+            locate(frame)
+        except DataError as error:
+            missing.append(str(error))
+        else:
+            found.append(frame)
+    return tuple(found), tuple(missing)
+
+
+def _focal_baseline(raw: KittiRaw | None, frame: FrameKey) -> float | None:
+    """Return fx * baseline from the calibration file, else from the constants of the date, else None."""
+    facts = date_facts().get(frame.date)
+    if raw is not None and (raw.root / frame.date / "calib_cam_to_cam.txt").is_file():
+        facts = raw.intrinsics(frame.date)[0]
+    return facts.fx * facts.baseline_m if facts is not None and facts.baseline_m is not None else None
 
 
 def _holds_maps(split: Split, path: Path) -> bool:

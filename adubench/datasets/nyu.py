@@ -44,6 +44,7 @@ class NyuGroundTruth:
 
     frames: tuple[FrameKey, ...]
     root: Path
+    missing: tuple[str, ...] = ()
     kind: str = "NYU depth PNG"
     layout: str = "BTS"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,11 +23,15 @@ _PICKLED = (
 )
 
 
-def read_npy(path: str | Path) -> NDArray[Any]:
-    """Open a `.npy` file read-only without reading its values (they come from disk as they are used).
+def read_npy(path: str | Path, *, mmap: bool = False) -> NDArray[Any]:
+    """Read a `.npy` file.
+
+    Args:
+        path: the file.
+        mmap: open it read-only without reading its values; they come from disk as they are used.
 
     Returns:
-        Bool, integer or floating-point array of any shape, memory-mapped.
+        Bool, integer or floating-point array of any shape.
 
     Raises:
         DataError: missing, not a `.npy` file, truncated, empty, pickled, or not numeric.
@@ -36,7 +41,10 @@ def read_npy(path: str | Path) -> NDArray[Any]:
         with Path(path).open("rb") as file:
             dtype, shape = _read_head(file, name)
         _check_dtype(dtype, name)
-        array = np.load(path, mmap_mode="r", allow_pickle=False) if np.prod(shape) else np.empty(shape, dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if size > Path(path).stat().st_size:
+            raise DataError(f"{name}: cut off, its header promises {size} bytes of values. Copy the file again.")
+        array = np.load(path, mmap_mode="r" if mmap and size else None, allow_pickle=False)
     except DataError:
         raise
     except FileNotFoundError:
@@ -59,6 +67,7 @@ class NpzArchive(Mapping[str, NDArray[Any]]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._zip: zipfile.ZipFile | None = None
+        self._stack: tuple[str, NDArray[Any]] | None = None
         self._members = {
             info.filename.removesuffix(".npy"): info for info in self._archive().infolist() if not info.is_dir()
         }
@@ -66,14 +75,19 @@ class NpzArchive(Mapping[str, NDArray[Any]]):
     def __getitem__(self, key: str) -> NDArray[Any]:
         if key not in self._members:
             raise KeyError(key)
+        if self._stack is not None and self._stack[0] == key:
+            return self._stack[1]
         info = self._members[key]
         name = f"array '{key}' of {self.path}"
         try:
-            return _read_member(self._archive(), info, name)
+            array = _read_member(self._archive(), info, name)
         except DataError:
             raise
         except Exception as error:  # zipfile raises BadZipFile, NotImplementedError, RuntimeError, zlib.error, ...
             raise _broken(name, error) from None
+        if array.ndim == 3:  # asked for once per frame: inflate a stack only once
+            self._stack = (key, array)
+        return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -118,7 +132,7 @@ class NpzArchive(Mapping[str, NDArray[Any]]):
         return self._zip
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_zip": None}
+        return {**self.__dict__, "_zip": None, "_stack": None}
 
 
 def open_npz(path: str | Path) -> NpzArchive:
@@ -154,9 +168,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> 
     with archive.open(info) as file:
         dtype, shape = _read_head(file, name)
         _check_dtype(dtype, name, "US")
-        size = dtype.itemsize
-        for n in shape:
-            size *= n
+        size = math.prod(shape) * dtype.itemsize
         start = file.tell()
         if size != info.file_size - start:
             raise DataError(

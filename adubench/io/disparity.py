@@ -1,8 +1,8 @@
 """Disparity in its three meanings, and depth from each.
 
 *Sigmoid disparity*: network output in (0, 1). *Scaled disparity*: sigmoid disparity mapped linearly to [1/max, 1/min],
-whose inverse is depth up to a constant (Monodepth2, layers.py: disp_to_depth). *Pixel disparity*: column difference of a
-rectified stereo pair, depth = fx * baseline / disparity.
+whose inverse is depth up to a constant (Monodepth2, layers.py: disp_to_depth). *Pixel disparity*: column difference of
+a rectified stereo pair, depth = fx * baseline / disparity.
 """
 
 from __future__ import annotations

@@ -158,7 +158,8 @@ def read_driving_stereo_calibration(path: str | Path) -> StereoCalibration:
     """Read one calibration file of DrivingStereo (cameras 101 left, 103 right).
 
     Intrinsics come from `P_rect_101`. The baseline is the norm of `T_103`: users of the data set found the last column
-    of `P_rect_103` not rescaled in half-resolution files; when the two differ by more than 1 % the difference is logged.
+    of `P_rect_103` not rescaled in half-resolution files; when the two differ by more than 1 % the difference is
+    logged.
 
     Raises:
         DataError: the file or a key is missing or malformed.

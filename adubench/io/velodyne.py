@@ -1,7 +1,8 @@
 """LiDAR scans and their projection to a sparse depth map (Monodepth2, kitti_utils.py: generate_depth_map).
 
 The rule's quirks are part of published numbers and therefore kept: one image size for every camera, a pixel key with
-factor W - 1 that joins the last pixel of a row with the first of the next, and "the first point's pixel receives the minimum".
+factor W - 1 that joins the last pixel of a row with the first of the next, and "the first point's pixel receives the
+minimum".
 """
 
 from __future__ import annotations

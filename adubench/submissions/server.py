@@ -1,0 +1,224 @@
+"""Score a package like KITTI's server: pairs by sorted order, filled gaps, float32 sums.
+
+Source: KITTI depth devkit, `evaluate_depth.cpp`, `io_depth.h`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adubench.errors import AdubenchError, SubmissionError
+from adubench.submissions.findings import Finding, finding, shown
+from adubench.submissions.kitti import DEPTH_SCALE, INDEX_NAME, Limits, frame_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from adubench.submissions.archive import Entry, Package
+
+# The nine errors of the devkit, in its order.
+ERRORS = (
+    "mae",
+    "rmse",
+    "inverse mae",
+    "inverse rmse",
+    "log mae",
+    "log rmse",
+    "scale invariant log",
+    "abs relative",
+    "squared relative",
+)
+# Column of the leaderboard -> (error, factor, unit).
+LEADERBOARD = {
+    "SILog": ("scale invariant log", 100.0, "100 log(m)"),
+    "sqErrorRel": ("squared relative", 100.0, "%"),
+    "absErrorRel": ("abs relative", 100.0, "%"),
+    "iRMSE": ("inverse rmse", 1000.0, "1/km"),
+}
+
+
+@dataclass(slots=True)
+class ServerScores:
+    """What one run of the evaluator gives.
+
+    Attributes:
+        names: predictions scored, in order.
+        truths: the ground-truth file each was paired with.
+        rows: float32 [N, 9], the errors of each file in the order of `ERRORS`.
+        expected: number of ground-truth files.
+        stopped: why there is no result; empty when there is one.
+        findings: G01 to G03.
+    """
+
+    expected: int
+    names: list[str] = field(default_factory=list)
+    truths: list[str] = field(default_factory=list)
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    stopped: str = ""
+    findings: list[Finding] = field(default_factory=list)
+
+    def statistics(self) -> dict[str, dict[str, float]]:
+        """Return mean, min and max of every error as the devkit computes them; empty when the run stopped.
+
+        The mean is a float32 sum in file order over a float32 count. The minimum starts from 1 and the maximum from 0,
+        and NaN enters neither, so that a minimum above 1 never appears.
+        """
+        if self.stopped or not self.rows:
+            return {}
+        table = np.stack(self.rows)
+        means = np.cumsum(table, axis=0, dtype=np.float32)[-1] / np.float32(len(table))
+        result = {}
+        for i, name in enumerate(ERRORS):
+            column = [float(v) for v in table[:, i] if not math.isnan(v)]
+            result[name] = {"mean": float(means[i]), "min": min([1.0, *column]), "max": max([0.0, *column])}
+        return result
+
+    def leaderboard(self) -> dict[str, float]:
+        """Return the four columns of the leaderboard, in its units."""
+        statistics = self.statistics()
+        return {
+            title: statistics[name]["mean"] * factor for title, (name, factor, _) in LEADERBOARD.items() if statistics
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object; NaN is null."""
+        return {
+            "complete": not self.stopped,
+            "stopped": self.stopped or None,
+            "files": len(self.rows),
+            "expected": self.expected,
+            "leaderboard": {k: _json(v) for k, v in self.leaderboard().items()},
+            "units": {title: unit for title, (_, _, unit) in LEADERBOARD.items()},
+            "statistics": {k: {n: _json(v) for n, v in row.items()} for k, row in self.statistics().items()},
+            "errors": list(ERRORS),
+            "per_file": [
+                {"file": name, "ground_truth": truth, "errors": [_json(float(v)) for v in row]}
+                for name, truth, row in zip(self.names, self.truths, self.rows, strict=True)
+            ],
+        }
+
+
+def score_package(
+    package: Package, maps: Sequence[Entry], gt: str | Path, *, compat: str | None, limits: Limits
+) -> ServerScores:
+    """Score the maps of a package against a folder of ground truth.
+
+    Args:
+        package: the open package.
+        maps: its entries that are meant as maps, in any order.
+        gt: folder of 16-bit PNGs (searched below, when there is none directly in it).
+        compat: "devkit" accepts 8-bit and colour PNGs as the evaluator does and stops at the first fault; None scores
+            only what is right and names every fault.
+        limits: the thresholds.
+
+    Raises:
+        SubmissionError: the folder does not exist or holds no PNG.
+    """
+    truths = list_truths(Path(gt))
+    entries = sorted((e for e in maps if e.base.endswith(".png")), key=lambda e: e.name)
+    if compat == "devkit":
+        entries = [e for e in entries if e.name == e.base]
+    scores = ServerScores(expected=len(truths))
+    if len(entries) != len(truths):
+        scores.stopped = f"{len(entries)} predictions for {len(truths)} ground-truth files; the server stops here"
+        scores.findings.append(finding("G02", scores.stopped))
+        return scores
+    scores.findings += _name_findings([e.base for e in entries], [p.name for p in truths])
+    for entry, path in zip(entries, truths, strict=True):
+        name = shown(entry.base)
+        try:
+            row = _score_file(package, entry, path, compat, limits)
+        except AdubenchError as error:
+            message = f"{name}: {error}; the server stops here without a result"
+            scores.stopped = scores.stopped or message
+            scores.findings.append(finding("G02", message, name))
+            if compat == "devkit":
+                break
+            continue
+        scores.names.append(name)
+        scores.truths.append(path.name)
+        scores.rows.append(row)
+        if not np.isfinite(row).all():
+            broken = ", ".join(e for e, v in zip(ERRORS, row, strict=True) if not math.isfinite(v))
+            scores.findings.append(finding("G03", f"{name}: {broken} are not numbers, and so are the means", name))
+    return scores
+
+
+def list_truths(folder: Path) -> list[Path]:
+    """List the ground truth as the devkit does: `*.png`, case-sensitive, sorted by name.
+
+    Raises:
+        SubmissionError: no such folder, or no PNG in it.
+    """
+    if not folder.is_dir():
+        raise SubmissionError(f"folder of ground truth not found: {folder}. Give --gt DIR with 16-bit PNGs.")
+    truths = sorted((p for p in folder.iterdir() if p.name.endswith(".png") and p.is_file()), key=lambda p: p.name)
+    truths = truths or sorted((p for p in folder.rglob("*.png") if p.is_file()), key=lambda p: p.as_posix())
+    if not truths:
+        raise SubmissionError(f"{folder}: no .png file in it. Give the folder that holds the ground truth.")
+    return truths
+
+
+def _score_file(package: Package, entry: Entry, path: Path, compat: str | None, limits: Limits) -> NDArray[np.float32]:
+    """Return the nine errors of one file, float32.
+
+    Raises:
+        AdubenchError: the devkit would stop at this file.
+    """
+    from adubench.evaluators.devkit import depth_errors, interpolate_background
+    from adubench.io.depth_png import read_bytes
+    from adubench.io.png import decode_grey16
+
+    truth = decode_grey16(read_bytes(path, "ground truth"), f"ground truth {path.name}")
+    if not truth.any():
+        raise SubmissionError(f"ground truth {path.name} has no valid pixel")
+    data = package.read(entry)
+    if compat == "devkit":
+        from adubench.submissions.devkit_png import decode_any
+
+        codes = decode_any(data, limits.pixels)
+    else:
+        try:
+            codes = decode_grey16(data, shown(entry.base))
+        except AdubenchError:
+            raise SubmissionError("not a readable 16-bit grey PNG") from None
+    if codes.shape != truth.shape:
+        raise SubmissionError(
+            f"wrong file size: {codes.shape[1]}x{codes.shape[0]}, ground truth {truth.shape[1]}x{truth.shape[0]}"
+        )
+    scale = np.float32(DEPTH_SCALE)
+    filled = interpolate_background(codes.astype(np.float32) / scale)
+    return depth_errors(truth.astype(np.float32) / scale, filled)
+
+
+def _name_findings(predictions: list[str], truths: list[str]) -> list[Finding]:
+    """Report pairs whose names disagree; the server would not notice."""
+    comparable, differ = 0, []
+    for left, right in zip(predictions, truths, strict=True):
+        keys = [_identity(left), _identity(right)]
+        comparable += keys[0][0] == keys[1][0]
+        if keys[0] != keys[1]:
+            differ.append(f"{shown(left)} with {shown(right)}")
+    if not differ:
+        return []
+    level = "warning" if comparable else "info"
+    message = f"paired by sorted order like the server does; {len(differ)} pairs differ in name, first: {differ[0]}"
+    return [finding("G01", message, level=level)]
+
+
+def _identity(name: str) -> tuple[str, object]:
+    if INDEX_NAME.fullmatch(name):
+        return "index", int(name[:10])
+    frame = frame_identity(name)
+    return ("frame", frame) if frame is not None else ("name", name)
+
+
+def _json(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,7 @@
+"""SynthDrive: the embedded data set, a procedural driving world written in the layouts of KITTI and DrivingStereo."""
+
+from __future__ import annotations
+
+from adubench.datasets.synthdrive.writer import SynthDriveInfo, read_info, write_dataset
+
+__all__ = ["SynthDriveInfo", "read_info", "write_dataset"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from adubench.evaluators.result import EvaluationResult
 
@@ -72,6 +71,7 @@ def command(
     of disparity with its --kind. The result names its protocol, version, split and counts. Exit status: 0 good, 1 a
     fault in the data (nothing is written, except for images without valid pixels), 2 usage.
     """
+    from adubench.commands._options import progress_bar
     from adubench.evaluators.evaluator import EvalOptions, evaluate
     from adubench.evaluators.result import save_results, table_path_of, to_json
     from adubench.reports.evaluation import banner, print_evaluation
@@ -79,7 +79,7 @@ def command(
     if output is not None:
         table_path_of(output)  # refuse before the work, not after it
     options = EvalOptions(**rest)
-    with _progress() as progress:
+    with progress_bar("scoring") as progress:
         results = evaluate(
             source,
             split=split,
@@ -120,23 +120,3 @@ def _say_warnings(results: Sequence[EvaluationResult]) -> None:
     seen = dict.fromkeys(w for r in results for w in r.warnings)
     for warning in seen:
         click.echo(f"warning: {warning}", err=True)
-
-
-class _progress:  # noqa: N801  (used as a context manager, like a function)
-    """A progress bar on stderr, only where stderr is a terminal."""
-
-    def __enter__(self) -> Callable[[int, int], None] | None:
-        self._bar: Any = None
-        if not sys.stderr.isatty():
-            return None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._bar.start()
-        self._task = self._bar.add_task("scoring", total=None)
-        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()

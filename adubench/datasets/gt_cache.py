@@ -84,7 +84,7 @@ def cached_ground_truth(
 
     Returns:
         `source` itself when there are fewer than `MIN_FRAMES` frames, when it is a pack or an array file already, or
-        when the cache folder cannot be written (said in the log).
+        when the cache cannot be made (said in the log).
     """
     if len(frames) < MIN_FRAMES or getattr(source, "is_pack", False):
         return source
@@ -97,10 +97,9 @@ def cached_ground_truth(
         try:
             _build(path, source, frames, stamp)
         except AdubenchError as error:
-            if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-                log.warning("ground truth is not cached: %s", error)
-                return source
-            raise
+            # A broken map raises again, by name, when it is scored; a cache that cannot be written costs only time.
+            log.warning("ground truth is not cached: %s", error)
+            return source
     return PackedGroundTruth(source, path)
 
 
@@ -144,4 +143,4 @@ def _build(path: Path, source: GroundTruth, frames: Sequence[FrameKey], stamp: s
     log.info("packing ground truth of %d frames into %s", len(frames), path)
     with PackWriter(path, "ground_truth", attrs={"sources_stamp": stamp, "gt_kind": source.kind}) as writer:
         for frame in frames:
-            writer.add(frame.name, source.read(frame))
+            writer.add(frame.name, source.read(frame), sources=source.paths(frame))

@@ -174,7 +174,7 @@ def _plan_split(
 ) -> _Plan:
     split = load_split(name, root or (Path(gt) if gt else None))
     protocols = _protocols(protocol, split.default_protocol, options)
-    tracks, frames, readers, notes = [], [], [], list(split.notes)
+    tracks, frames, readers, expected, notes = [], [], [], [], list(split.notes)
     for kind in dict.fromkeys(p.ground_truth for p in protocols):
         try:
             reader = open_ground_truth(split, gt_root=gt, data_root=root, kind=kind)
@@ -185,21 +185,22 @@ def _plan_split(
             continue
         frames.append(reader.frames)
         readers.append(reader)
+        expected.append(_expected(split, reader, kind))
         group = tuple(p for p in protocols if p.ground_truth == kind)
         tracks.append(Track(_cached(reader, reader.frames, options), group))
     if not tracks:
         raise DataError(f"split {split.name}: no ground truth for any protocol. " + " ".join(notes))
     matching = _match_split(predictions, split, frames)
-    expected = tuple(_expected(split, reader) for reader in readers)
-    return _Plan(split, tuple(tracks), tuple(frames), tuple(readers), expected, predictions, matching, tuple(notes))
+    return _Plan(
+        split, tuple(tracks), tuple(frames), tuple(readers), tuple(expected), predictions, matching, tuple(notes)
+    )
 
 
-def _expected(split: Split, reader: GroundTruth) -> int | None:
+def _expected(split: Split, reader: GroundTruth, kind: str) -> int | None:
     """Number of images that the split has with this ground truth, by definition rather than by what is on disk."""
     if split.count is None:
-        return len(reader.frames)
-    without = len(split.no_gt) if reader.kind.startswith("improved") else 0
-    return split.count - without
+        return len(reader.frames) + len(reader.missing)
+    return split.count - (0 if kind == "raw" else len(split.no_gt))
 
 
 def _match_split(predictions: MapCollection, split: Split, frames: Sequence[Sequence[FrameKey]]) -> Matching:
@@ -258,6 +259,11 @@ def _execute(
 
 def _check_counts(plan: _Plan, options: EvalOptions) -> None:
     for reader, frames, expected in zip(plan.readers, plan.frames, plan.expected, strict=True):
+        if reader.missing and not options.allow_missing:
+            raise DataError(
+                f"{len(reader.missing)} of {expected} ground-truth maps missing, first: {reader.missing[0]}. "
+                "Complete the data (adubench data check), or use --allow-missing for a result marked partial."
+            )
         if expected is not None and len(frames) != expected and not options.allow_missing:
             raise DataError(
                 f"split {plan.split.name if plan.split else ''}: {len(frames)} images have ground truth "

@@ -1,0 +1,202 @@
+"""`adubench demo`: the whole path of a number on the embedded data set.
+
+Makes the data, predicts with two predictors that need no network, evaluates under several protocols, compares, exports a
+submission and checks it, all with the functions behind the other commands.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from adubench.datasets.frames import FrameKey
+    from adubench.evaluators.result import EvaluationResult
+
+PROTOCOLS = ("synthdrive", "synthdrive[alignment=median]", "synthdrive[crop=none]", "full-frame")
+EPILOG = """
+\b
+Example:
+  adubench demo -o demo-out --drives 24 --frames 14 --size 96x320
+"""
+
+
+@click.command("demo", epilog=EPILOG)
+@click.option("-o", "--output", default="demo-out", type=click.Path(path_type=Path), show_default=True)
+@click.option("--drives", default=24, show_default=True, help="Drives of the data set; every fourth is a test drive.")
+@click.option(
+    "--frames", default=14, show_default=True, help="Frames per drive; the first and last five have no truth."
+)
+@click.option("--size", default="96x320", show_default=True, help="Height x width of the pictures.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the data set.")
+@click.option("--workers", default=0, show_default=True, help="Processes; 0 takes every core.")
+def command(output: Path, drives: int, frames: int, size: str, seed: int, workers: int) -> None:
+    """Run the whole path on SynthDrive: make data, predict, evaluate, compare, export, check.
+
+    Every number it prints was computed just now from the files it writes below OUTPUT.
+    """
+    from adubench.commands._options import parse_size
+
+    started = time.monotonic()
+    root = output / "data"
+    _step(1, f"SynthDrive: {drives} drives of {frames} frames, {size}, into {root}")
+    _make_data(root, drives, frames, parse_size(size), seed, workers)
+    _step(
+        2, "two predictors without a network: mean depth by image row (fitted on the training drives), stereo matching"
+    )
+    predictions = _predict(root, output / "predictions")
+    _step(3, "evaluate both under several protocols: the same maps, other numbers")
+    files = [_evaluate(source, root, output / "results") for source in predictions]
+    _step(4, "compare under the data set's own protocol; statistics are clustered by drive")
+    _compare(files)
+    _step(5, "export the stereo predictions as a submission and check it as the server would")
+    archive = _submit(predictions[-1], root, output / "submission")
+    _say_files(output, files, archive, time.monotonic() - started)
+
+
+def _step(number: int, text: str) -> None:
+    click.secho(f"\n[{number}/5] {text}", bold=True)
+
+
+def _make_data(root: Path, drives: int, frames: int, size: tuple[int, int], seed: int, workers: int) -> None:
+    import os
+
+    from adubench.commands._options import progress_bar
+    from adubench.datasets.synthdrive import write_dataset
+
+    with progress_bar("rendering") as progress:
+        info = write_dataset(
+            root,
+            drives=drives,
+            frames=frames,
+            size=size,
+            seed=seed,
+            workers=workers or os.cpu_count() or 1,
+            progress=progress,
+        )
+    counts = ", ".join(f"{len(names)} {part}" for part, names in info.splits.items())
+    click.echo(f"drives: {counts}; weak light: {len(info.weak_light)}")
+
+
+def _predict(root: Path, output: Path) -> list[Path]:
+    """Write 16-bit PNGs of both predictors for the frames of the test split that have ground truth."""
+    from adubench.datasets.ground_truth import open_ground_truth
+    from adubench.datasets.splits import load_split
+    from adubench.io.depth_png import write_depth_png
+    from adubench.models.classical import BlockMatcher, RowMean
+
+    train = open_ground_truth(load_split("synthdrive.train", root), gt_root=None, data_root=root)
+    test = open_ground_truth(load_split("synthdrive.test", root), gt_root=None, data_root=root)
+    row_mean = RowMean.fit(train.read(frame).dense() for frame in train.frames)
+    matcher = BlockMatcher(_focal_baseline(test, test.frames[0]))
+    predictors: dict[str, Callable[[Any, Any], Any]] = {
+        "row-mean": lambda left, right: row_mean.predict(left),
+        "stereo-matching": matcher.predict,
+    }
+    click.echo(f"fitted on {len(train.frames)} maps; predicting {len(test.frames)} frames")
+    for frame in test.frames:
+        left, right = _pair(root, frame)
+        for name, predict in predictors.items():
+            write_depth_png(output / name / f"{frame.name}.png", predict(left, right))
+    return [output / name for name in predictors]
+
+
+def _focal_baseline(source: Any, frame: FrameKey) -> float:
+    value = source.focal_baseline(frame)
+    assert value is not None, "SynthDrive always has calibration files"
+    return float(value)
+
+
+def _pair(root: Path, frame: FrameKey) -> tuple[Any, Any]:
+    from dataclasses import replace
+
+    from adubench.datasets.kitti import KittiRaw
+    from adubench.io.images import read_rgb
+
+    raw = KittiRaw(root)
+    other = replace(frame, camera=5 - frame.camera)
+    left, right = read_rgb(raw.image(frame)), read_rgb(raw.image(other))
+    # From the right camera the left one is on the other side: mirror both, and match in the usual direction.
+    return (left, right) if frame.camera == 2 else (left[:, ::-1], right[:, ::-1])
+
+
+def _evaluate(source: Path, root: Path, output: Path) -> Path:
+    from adubench.evaluators.evaluator import EvalOptions, evaluate
+    from adubench.evaluators.result import save_results
+    from adubench.reports.evaluation import print_evaluation
+
+    options = EvalOptions(label=source.name, cache="off")
+    results = evaluate(source, split="synthdrive", protocol=PROTOCOLS, data_root=root, options=options)
+    path = output / f"{source.name}.json"
+    save_results(results, path)
+    print_evaluation(results)
+    _say_warnings(results)
+    return path
+
+
+def _say_warnings(results: Sequence[EvaluationResult]) -> None:
+    for warning in dict.fromkeys(w for r in results for w in r.warnings):
+        click.echo(f"warning: {warning}")
+
+
+def _compare(files: Sequence[Path]) -> None:
+    from adubench.evaluators.comparison import compare
+    from adubench.evaluators.result import load_results
+    from adubench.reports.formats import print_comparison
+
+    chosen = [next(r for r in load_results(f) if r.protocol["name"] == PROTOCOLS[0]) for f in files]
+    print_comparison(compare(chosen, metrics=("abs_rel", "rmse", "silog", "d1")))
+
+
+def _submit(source: Path, root: Path, output: Path) -> Path:
+    """Number the test frames as the server's anonymous set is numbered, export their predictions, check the archive."""
+    from adubench.commands._submission import echo_report
+    from adubench.submissions.export import export_submission
+    from adubench.submissions.validate import check_submission
+
+    folders = _anonymous_set(source, root, output)
+    archive = output / "submission.zip"
+    report = export_submission(folders["predictions"], images=folders["images"], output=archive, kind="rehearsal")
+    echo_report(report, as_json=False, verb="wrote")
+    checked = check_submission(archive, kind="rehearsal", gt=folders["truth"])
+    echo_report(checked, as_json=False, verb="checked")
+    return archive
+
+
+def _anonymous_set(source: Path, root: Path, output: Path) -> dict[str, Path]:
+    """Copy pictures, truth and predictions of the test frames as 0000000000.png, 0000000001.png, ..."""
+    import shutil
+
+    from adubench.datasets.ground_truth import open_ground_truth
+    from adubench.datasets.kitti import KittiRaw
+    from adubench.datasets.splits import load_split
+
+    test = open_ground_truth(load_split("synthdrive.test", root), gt_root=None, data_root=root)
+    raw = KittiRaw(root)
+    folders = {name: output / name for name in ("images", "truth", "predictions")}
+    for folder in folders.values():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    for position, frame in enumerate(test.frames):
+        name = f"{position:010d}.png"
+        shutil.copyfile(raw.image(frame), folders["images"] / name)
+        shutil.copyfile(test.paths(frame)[0], folders["truth"] / name)
+        shutil.copyfile(source / f"{frame.name}.png", folders["predictions"] / name)
+    return folders
+
+
+def _say_files(output: Path, files: Sequence[Path], archive: Path, seconds: float) -> None:
+    click.secho(f"\nDone in {seconds:.0f} s. Look at:", bold=True)
+    for path, what in (
+        (output / "data", "the data set: pictures, scans, ground truth in KITTI's layout"),
+        (output / "predictions", "16-bit depth maps of both predictors"),
+        *((file, "result with per-image numbers, moment table beside it") for file in files),
+        (archive, "the submission, its manifest beside it"),
+    ):
+        click.echo(f"  {path}  {what}")
+    click.echo("Next: adubench protocols diff kitti-eigen kitti-eigen-full; adubench eval --help")

@@ -111,6 +111,8 @@ def check_kitti(
         _check_selection(report, split, gt_root or data_root, full)
         return report
     images = _check_images(report, split, KittiRaw(data_root), dataset)
+    if full:
+        _decode_images(report, images)
     try:
         _check_maps(report, split, ImprovedMaps(gt_root or data_root), images, full)
     except DataError as error:
@@ -151,6 +153,17 @@ def _check_images(report: Report, split: Split, raw: KittiRaw, dataset: str) -> 
         report.table[drive] = {"images": sum(f.drive == drive for f in found)}
     _check_dates(report, split, raw, found, dataset)
     return found
+
+
+def _decode_images(report: Report, images: dict[FrameKey, Path]) -> None:
+    """Decode every image: a truncated download shows here only."""
+    from adubench.io.images import read_rgb
+
+    for path in images.values():
+        try:
+            read_rgb(path)
+        except AdubenchError as error:
+            report.error(str(error))
 
 
 def _check_dates(report: Report, split: Split, raw: KittiRaw, found: dict[FrameKey, Path], dataset: str) -> None:
@@ -264,6 +277,29 @@ def check_map(report: Report, path: Path, image: Path | None, *, density: bool =
             + ("; is this a single scan (velodyne_raw)?" if share < DENSITY[0] else "; is this a filled map?")
         )
     return depth
+
+
+def check_scans(split: Split, raw: KittiRaw) -> Report:
+    """Check what projected ground truth needs: a scan per frame and the calibration of every date."""
+    report = Report("kitti", str(raw.root))
+    report.facts["split"] = split.name
+    missing: list[str] = []
+    for frame in split.frames:
+        try:
+            size = raw.scan(frame).stat().st_size
+        except DataError as error:
+            missing.append(str(error).removeprefix("Velodyne scan not found: ").split(";")[0])
+            continue
+        if size == 0 or size % 16:
+            report.error(f"{raw.scan(frame)}: {size} bytes are not whole points of 16 bytes; the file is cut off")
+    for date in dict.fromkeys(frame.date for frame in split.frames):
+        try:
+            raw.calibration(date)
+        except AdubenchError as error:
+            report.error(str(error))
+    report.facts["scans"] = f"{len(split.frames) - len(missing)} of {len(split.frames)}"
+    report.first("Velodyne scan not found", missing, len(split.frames))
+    return report
 
 
 def _check_selection(report: Report, split: Split, root: Path, full: bool) -> None:

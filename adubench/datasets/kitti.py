@@ -314,11 +314,14 @@ def selection_path(root: Path, frame: FrameKey, folder: str = "groundtruth_depth
     )
 
 
-def synthdrive_frames(root: Path, part: str) -> tuple[tuple[FrameKey, ...], frozenset[FrameKey]]:
+def synthdrive_frames(
+    root: Path, part: str, *, allow_empty: bool = False
+) -> tuple[tuple[FrameKey, ...], frozenset[FrameKey]]:
     """List the left frames of a SynthDrive part and those of them without accumulated ground truth.
 
     Raises:
-        DataError: `synthdrive.json` is missing or malformed.
+        DataError: `synthdrive.json` is missing, malformed or says that the generation did not finish, or the part has
+            no drive.
     """
     path = root / "synthdrive.json"
     try:
@@ -332,5 +335,11 @@ def synthdrive_frames(root: Path, part: str) -> tuple[tuple[FrameKey, ...], froz
         raise DataError(
             f"{path}: not a SynthDrive index ({error}); make the data again: adubench data synth."
         ) from None
+    if not table.get("complete", True):
+        raise DataError(f"{path}: the generation was interrupted; run the same adubench data synth again to finish it.")
+    if table.get("layout", "kitti") != "kitti":
+        raise DataError(f"{root} is a SynthDrive in DrivingStereo's layout: use --split drivingstereo.")
+    if not frames and not allow_empty:
+        raise DataError(f"{path}: no {part} drives; make more drives with adubench data synth (three have every part).")
     missing = frozenset(f for f in frames if not MARGIN <= f.index < counts[f.drive] - MARGIN)
     return frames, missing

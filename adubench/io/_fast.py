@@ -11,6 +11,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,8 +32,8 @@ def igzip() -> Any | None:
 def unfilter16() -> Callable[..., int] | None:
     """Return the compiled row unfilter for 16-bit grey PNG streams, or None.
 
-    Its signature is `(stream uint8 [H * (1 + 2 W)], out uint16 [H, W]) -> int`; the stream is overwritten. The result
-    is -1, or the number of the first row whose filter type is none of PNG's five.
+    Its signature is `(stream uint8 [H * (1 + 2 W)], out uint16 [H, W]) -> int`. The result is -1, or the number of the
+    first row whose filter type is none of PNG's five.
     """
     return _load_unfilter16() if enabled() else None
 
@@ -75,50 +77,53 @@ def _load_igzip() -> Any | None:
 
 @functools.cache
 def _load_unfilter16() -> Callable[..., int] | None:
-    import numpy as np
-
-    return compile_kernel(_unfilter16, np.zeros(3, np.uint8), np.zeros((1, 1), np.uint16))
+    return compile_kernel(_unfilter16, np.frombuffer(bytes(3), np.uint8), np.zeros((1, 1), np.uint16))
 
 
 def _unfilter16(stream: Any, out: Any) -> int:
-    """Undo the five row filters (PNG specification, section 9.2) with two bytes per pixel; see `unfilter16`."""
+    """Undo the five row filters (PNG specification, section 9.2) with two bytes per pixel; see `unfilter16`.
+
+    Both byte lanes carry their left (a) and upper-left (c) neighbours in registers; the row above is read from `out`.
+    """
     height, width = out.shape
-    size = 2 * width
     for y in range(height):
-        row = y * (size + 1) + 1
-        up = row - size - 1  # first byte of the row above; not read when y == 0
+        row = y * (2 * width + 1) + 1
         kind = stream[row - 1]
-        if kind == 1:
-            for i in range(2, size):
-                stream[row + i] += stream[row + i - 2]
-        elif kind == 2:
-            if y > 0:
-                for i in range(size):
-                    stream[row + i] += stream[up + i]
-        elif kind == 3:
-            for i in range(size):
-                a = int(stream[row + i - 2]) if i >= 2 else 0
-                b = int(stream[up + i]) if y > 0 else 0
-                stream[row + i] += (a + b) >> 1
-        elif kind == 4:
-            # Two interleaved byte lanes, each carrying its left and upper-left neighbour in registers.
-            a0, a1, c0, c1 = 0, 0, 0, 0
+        if kind == 0 or (kind == 2 and y == 0):
             for x in range(width):
-                i = row + 2 * x
-                b0 = int(stream[up + 2 * x]) if y > 0 else 0
-                b1 = int(stream[up + 2 * x + 1]) if y > 0 else 0
-                pa, pb, pc = abs(b0 - c0), abs(a0 - c0), abs(a0 + b0 - 2 * c0)
-                pred = a0 if (pa <= pb and pa <= pc) else (b0 if pb <= pc else c0)
-                a0 = (int(stream[i]) + pred) & 255
-                stream[i] = a0
-                c0 = b0
-                pa, pb, pc = abs(b1 - c1), abs(a1 - c1), abs(a1 + b1 - 2 * c1)
-                pred = a1 if (pa <= pb and pa <= pc) else (b1 if pb <= pc else c1)
-                a1 = (int(stream[i + 1]) + pred) & 255
-                stream[i + 1] = a1
-                c1 = b1
-        elif kind != 0:
+                out[y, x] = (np.uint16(stream[row + 2 * x]) << 8) | stream[row + 2 * x + 1]
+        elif kind == 1:
+            a0, a1 = np.uint8(0), np.uint8(0)
+            for x in range(width):
+                a0 = np.uint8(a0 + stream[row + 2 * x])
+                a1 = np.uint8(a1 + stream[row + 2 * x + 1])
+                out[y, x] = (np.uint16(a0) << 8) | a1
+        elif kind == 2:
+            for x in range(width):
+                up = out[y - 1, x]
+                high = np.uint8(stream[row + 2 * x] + (up >> 8))
+                low = np.uint8(stream[row + 2 * x + 1] + (up & 255))
+                out[y, x] = (np.uint16(high) << 8) | low
+        elif kind == 3:
+            i0, i1 = 0, 0
+            for x in range(width):
+                above = int(out[y - 1, x]) if y > 0 else 0
+                i0 = (int(stream[row + 2 * x]) + ((i0 + (above >> 8)) >> 1)) & 255
+                i1 = (int(stream[row + 2 * x + 1]) + ((i1 + (above & 255)) >> 1)) & 255
+                out[y, x] = (i0 << 8) | i1
+        elif kind == 4:
+            i0, i1, c0, c1 = 0, 0, 0, 0
+            for x in range(width):
+                above = int(out[y - 1, x]) if y > 0 else 0
+                b0, b1 = above >> 8, above & 255
+                pa, pb, pc = abs(b0 - c0), abs(i0 - c0), abs(i0 + b0 - 2 * c0)
+                near = b0 if pb <= pc else c0
+                i0 = (int(stream[row + 2 * x]) + (i0 if pa <= pb and pa <= pc else near)) & 255
+                pa, pb, pc = abs(b1 - c1), abs(i1 - c1), abs(i1 + b1 - 2 * c1)
+                near = b1 if pb <= pc else c1
+                i1 = (int(stream[row + 2 * x + 1]) + (i1 if pa <= pb and pa <= pc else near)) & 255
+                out[y, x] = (i0 << 8) | i1
+                c0, c1 = b0, b1
+        else:
             return y
-        for x in range(width):
-            out[y, x] = (int(stream[row + 2 * x]) << 8) | int(stream[row + 2 * x + 1])
     return -1

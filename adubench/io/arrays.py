@@ -98,18 +98,21 @@ class NpzArchive(Mapping[str, NDArray[Any]]):
     def __contains__(self, key: object) -> bool:
         return key in self._members
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Read the shape of one array from its header.
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Read the shape of one array from its header; None for arrays that hold no numbers (text, masks).
 
         Raises:
-            DataError: unknown or damaged member.
+            DataError: unknown, damaged or pickled member.
         """
         name = f"array '{key}' of {self.path}"
         if key not in self._members:
             raise DataError(f"{name}: no such array.")
         try:
             with self._archive().open(self._members[key]) as file:
-                return _read_head(file, name)[1]
+                dtype, shape = _read_head(file, name)
+            if dtype.hasobject:
+                raise DataError(f"{name}: {_PICKLED}")
+            return shape if dtype.kind in "uif" else None
         except DataError:
             raise
         except Exception as error:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 SCHEMA = 1
 MARK = "adubench_pack"
 KINDS = ("ground_truth", "prediction", "at_ground_truth")
-DTYPES = {"uint16": np.dtype("<u2"), "float32": np.dtype("<f4")}
+DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 INDEX_DTYPE = np.dtype("<u4")
 
 

@@ -73,6 +73,7 @@ class Package:
         entries: files, directory order (zip) or sorted (folder).
         findings: S01, S02, S04, S06, S07, S08.
         total_bytes: unpacked size of all entries, as declared.
+        listed: the entries are known; False when the archive could not be opened at all.
     """
 
     def __init__(self, path: str | Path, limits: Limits) -> None:
@@ -85,6 +86,7 @@ class Package:
         self.entries: tuple[Entry, ...] = ()
         self.findings: list[Finding] = []
         self.total_bytes = 0
+        self.listed = True
         self._limits = limits
         self._zip: zipfile.ZipFile | None = None
         self._infos: list[zipfile.ZipInfo] = []
@@ -117,7 +119,8 @@ class Package:
                 raise ValueError("refused")
             if self._zip is not None:
                 with self._zip.open(self._infos[entry.position]) as stream:
-                    data = stream.read(cap + 1)
+                    # Asking for more than the claimed size would let the decompressor produce it.
+                    data = stream.read(min(cap, entry.size) + 1)
             else:
                 with (self.path / entry.name).open("rb") as file:
                     data = file.read(cap + 1)
@@ -137,15 +140,17 @@ class Package:
             directory = _directory_bytes(self.path)
             if directory is not None and directory > 256 * self._limits.entries:
                 self._bad(f"its directory claims {directory / MEGABYTE:.0f} MB; refused", hostile=True)
+                self.listed = False
                 return
             self._zip = zipfile.ZipFile(self.path)
         except ZIP_ERRORS as error:
             self._bad(_reason(error))
+            self.listed = False
             return
         self._infos = self._zip.infolist()
         if len(self._infos) > self._limits.entries:
             self._bad(f"{len(self._infos)} entries; refused", hostile=True)
-            self._infos = []
+            self._infos, self.listed = [], False
             return
         overlapping = _overlaps(self._infos)
         if overlapping:
@@ -166,6 +171,9 @@ class Package:
         if name in seen:
             self.findings.append(finding("S06", f"duplicate entry {label}", label, hostile=True))
         seen.add(name)
+        if not name:
+            self.findings.append(finding("S05", "an entry has no name", hostile=True))
+            return None
         if _special(info):
             self.findings.append(
                 finding("S04", f"unexpected entries: {label} is a link or device", label, hostile=True)

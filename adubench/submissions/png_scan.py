@@ -173,7 +173,7 @@ def empty_rows(given: NDArray[np.bool_]) -> NDArray[np.intp]:
     Args:
         given: bool [H, W].
     """
-    rows = given.any(axis=1)
+    rows = np.asarray(given.any(axis=1))
     filled = np.flatnonzero(rows)
     if filled.size == 0:
         return filled
@@ -204,8 +204,12 @@ def _variation(codes: NDArray[np.uint16]) -> float:
 
 
 def _jumps(codes: NDArray[np.uint16], given: NDArray[np.bool_]) -> float:
-    """Share of horizontal neighbours, both given, whose codes differ by more than 32768."""
-    both = given[:, 1:] & given[:, :-1]
+    """Share of horizontal neighbours, both given, whose codes differ by more than 32768.
+
+    Saturated pixels (65535) are left out: they were clipped, so they did not wrap.
+    """
+    inside = given & (codes != 65535)
+    both = inside[:, 1:] & inside[:, :-1]
     pairs = int(np.count_nonzero(both))
     if not pairs or int(codes.max()) < 32768:
         return 0.0

@@ -13,6 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adubench.errors import AdubenchError, SubmissionError
+from adubench.evaluators.devkit import (
+    DEVKIT_METRICS,
+    column_major,
+    extremes,
+    filled_map,
+    float32_errors,
+    leaderboard,
+    mean_over_images,
+)
+from adubench.io.maps import DepthMap, SparseDepth
 from adubench.submissions.findings import Finding, finding, shown
 from adubench.submissions.kitti import DEPTH_SCALE, INDEX_NAME, Limits, frame_identity
 
@@ -23,25 +33,7 @@ if TYPE_CHECKING:
 
     from adubench.submissions.archive import Entry, Package
 
-# The nine errors of the devkit, in its order.
-ERRORS = (
-    "mae",
-    "rmse",
-    "inverse mae",
-    "inverse rmse",
-    "log mae",
-    "log rmse",
-    "scale invariant log",
-    "abs relative",
-    "squared relative",
-)
-# Column of the leaderboard -> (error, factor, unit).
-LEADERBOARD = {
-    "SILog": ("scale invariant log", 100.0, "100 log(m)"),
-    "sqErrorRel": ("squared relative", 100.0, "%"),
-    "absErrorRel": ("abs relative", 100.0, "%"),
-    "iRMSE": ("inverse rmse", 1000.0, "1/km"),
-}
+UNITS = {"SILog": "100 log(m)", "sqErrorRel": "%", "absErrorRel": "%", "iRMSE": "1/km"}
 
 
 @dataclass(slots=True)
@@ -51,7 +43,7 @@ class ServerScores:
     Attributes:
         names: predictions scored, in order.
         truths: the ground-truth file each was paired with.
-        rows: float32 [N, 9], the errors of each file in the order of `ERRORS`.
+        rows: float32 [N, 9], the errors of each file in the order of `DEVKIT_METRICS`.
         expected: number of ground-truth files.
         stopped: why there is no result; empty when there is one.
         findings: G01 to G03.
@@ -65,27 +57,19 @@ class ServerScores:
     findings: list[Finding] = field(default_factory=list)
 
     def statistics(self) -> dict[str, dict[str, float]]:
-        """Return mean, min and max of every error as the devkit computes them; empty when the run stopped.
-
-        The mean is a float32 sum in file order over a float32 count. The minimum starts from 1 and the maximum from 0,
-        and NaN enters neither, so that a minimum above 1 never appears.
-        """
+        """Return mean, min and max of every error as the devkit computes them; empty when the run stopped."""
         if self.stopped or not self.rows:
             return {}
         table = np.stack(self.rows)
-        means = np.cumsum(table, axis=0, dtype=np.float32)[-1] / np.float32(len(table))
-        result = {}
-        for i, name in enumerate(ERRORS):
-            column = [float(v) for v in table[:, i] if not math.isnan(v)]
-            result[name] = {"mean": float(means[i]), "min": min([1.0, *column]), "max": max([0.0, *column])}
-        return result
+        low, high = extremes(table)
+        columns = zip(DEVKIT_METRICS, mean_over_images(table), low, high, strict=True)
+        return {name: {"mean": float(a), "min": float(b), "max": float(c)} for name, a, b, c in columns}
 
     def leaderboard(self) -> dict[str, float]:
-        """Return the four columns of the leaderboard, in its units."""
-        statistics = self.statistics()
-        return {
-            title: statistics[name]["mean"] * factor for title, (name, factor, _) in LEADERBOARD.items() if statistics
-        }
+        """Return the four columns of the leaderboard, in its units; empty when the run stopped."""
+        if self.stopped or not self.rows:
+            return {}
+        return leaderboard(mean_over_images(np.stack(self.rows)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object; NaN is null."""
@@ -95,9 +79,9 @@ class ServerScores:
             "files": len(self.rows),
             "expected": self.expected,
             "leaderboard": {k: _json(v) for k, v in self.leaderboard().items()},
-            "units": {title: unit for title, (_, _, unit) in LEADERBOARD.items()},
+            "units": UNITS,
             "statistics": {k: {n: _json(v) for n, v in row.items()} for k, row in self.statistics().items()},
-            "errors": list(ERRORS),
+            "errors": list(DEVKIT_METRICS),
             "per_file": [
                 {"file": name, "ground_truth": truth, "errors": [_json(float(v)) for v in row]}
                 for name, truth, row in zip(self.names, self.truths, self.rows, strict=True)
@@ -146,7 +130,7 @@ def score_package(
         scores.truths.append(path.name)
         scores.rows.append(row)
         if not np.isfinite(row).all():
-            broken = ", ".join(e for e, v in zip(ERRORS, row, strict=True) if not math.isfinite(v))
+            broken = ", ".join(e for e, v in zip(DEVKIT_METRICS, row, strict=True) if not math.isfinite(v))
             scores.findings.append(finding("G03", f"{name}: {broken} are not numbers, and so are the means", name))
     return scores
 
@@ -172,7 +156,6 @@ def _score_file(package: Package, entry: Entry, path: Path, compat: str | None, 
     Raises:
         AdubenchError: the devkit would stop at this file.
     """
-    from adubench.evaluators.devkit import depth_errors, interpolate_background
     from adubench.io.depth_png import read_bytes
     from adubench.io.png import decode_grey16
 
@@ -193,9 +176,10 @@ def _score_file(package: Package, entry: Entry, path: Path, compat: str | None, 
         raise SubmissionError(
             f"wrong file size: {codes.shape[1]}x{codes.shape[0]}, ground truth {truth.shape[1]}x{truth.shape[0]}"
         )
-    scale = np.float32(DEPTH_SCALE)
-    filled = interpolate_background(codes.astype(np.float32) / scale)
-    return depth_errors(truth.astype(np.float32) / scale, filled)
+    filled, _ = filled_map(DepthMap(codes, DEPTH_SCALE))
+    given = SparseDepth.from_map(DepthMap(truth, DEPTH_SCALE))
+    order = column_major(given.index, given.shape)
+    return float32_errors(given.metres()[order], filled.reshape(-1)[given.index][order])
 
 
 def _name_findings(predictions: list[str], truths: list[str]) -> list[Finding]:

@@ -190,17 +190,16 @@ def _names(package: Package, target: Target, count: int | None) -> tuple[list[En
         elif len(maps) > total:
             found.append(finding("S04", f"unexpected entries: {len(maps)} maps, expected {total}"))
         return sorted(maps, key=lambda e: e.name), found
-    return sorted(maps, key=lambda e: e.name), found + _index_findings(indices, total, bool(package.entries))
+    return sorted(maps, key=lambda e: e.name), found + (_index_findings(indices, total) if package.listed else [])
 
 
-def _index_findings(indices: set[int], total: int, readable: bool) -> list[Finding]:
+def _index_findings(indices: set[int], total: int) -> list[Finding]:
     found = []
     missing = [i for i in range(min(total, 100_000)) if i not in indices]
     if missing or not total:
         what = name_list(index_name(i) for i in missing)
         text = f"{len(missing)} of {total} files missing, first: {what}" if total else "no PNG file in the package"
-        if readable or total:
-            found.append(finding("S03", text))
+        found.append(finding("S03", text))
     above = sorted(i for i in indices if i >= total)
     if above:
         message = f"unexpected entries: {name_list(map(index_name, above))} (expected {total} files; another --kind?)"

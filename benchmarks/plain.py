@@ -1,6 +1,6 @@
 """Baseline P, "plain evaluation": what an evaluation script does when nobody thought about time.
 
-Ground truth through Pillow and prediction through OpenCV to float32; clamps as four masked assignments over the full frame;
+Ground truth through Pillow, prediction through OpenCV, both to float32; clamps as four masked full-frame assignments;
 a float64 mask frame for the Garg crop; nine float32 metrics, each from its own array expressions.
 """
 

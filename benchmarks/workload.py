@@ -1,6 +1,6 @@
 """Workload W1: 64 frames of a road at KITTI's size, generated from a seed.
 
-Depth comes from a ground plane, side walls and boxes; ground truth is sampled along accumulated scan lines (about 20 % of
+Depth comes from a ground plane, side walls and boxes; ground truth is sampled along accumulated scan lines (20 % of
 the pixels); predictions carry a smooth multiplicative error of a few percent. File sizes are asserted, because decoding
 time follows them.
 """

@@ -1,7 +1,7 @@
 """`adubench demo`: the whole path of a number on the embedded data set.
 
-Makes the data, predicts with two predictors that need no network, evaluates under several protocols, compares, exports a
-submission and checks it, all with the functions behind the other commands.
+Makes the data, predicts with two predictors that need no network, evaluates under several protocols, compares, exports
+and checks a submission, all with the functions behind the other commands.
 """
 
 from __future__ import annotations

@@ -159,9 +159,8 @@ def _plan_folder(predictions: MapCollection, gt: Path, protocols: tuple[Protocol
     reader = FolderGroundTruth(gt, scale=256.0)
     names = [frame.name for frame in reader.frames]
     matching = match_by_stem(names, predictions, single=reader.single)
-    frames = tuple(f for f in reader.frames if f.name in matching.keys)
-    tracks = (Track(_cached(reader, frames, options), protocols),)
-    return _Plan(None, tracks, (frames,), (reader,), (None,), predictions, matching, ())
+    tracks = (Track(_cached(reader, reader.frames, options), protocols),)
+    return _Plan(None, tracks, (reader.frames,), (reader,), (None,), predictions, matching, ())
 
 
 def _plan_split(

@@ -207,6 +207,7 @@ class ArrayFileMaps:
     def __init__(self, root: Path, what: str) -> None:
         self.root = root
         self._handle: tuple[int, Any] | None = None
+        self._whole: Any = None
         arrays = self._arrays()
         shapes = {name: arrays.shape(name) for name in arrays}
         maps = sorted(name for name, shape in shapes.items() if shape is not None and len(shape) == 2)
@@ -225,7 +226,7 @@ class ArrayFileMaps:
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the open handle: every process opens its own."""
-        return self.__dict__ | {"_handle": None}
+        return self.__dict__ | {"_handle": None, "_whole": None}
 
     def _arrays(self) -> Any:
         if self._handle is None or self._handle[0] != os.getpid():
@@ -243,7 +244,10 @@ class ArrayFileMaps:
     def read(self, name: str) -> DepthMap:
         """Read one array."""
         if self._stack is not None:
-            return _as_map(self._arrays()[self._stack][int(name)], self.where(name))
+            arrays = self._arrays()
+            if self._whole is None:  # an npz member can only be read as a whole; HDF5 hands out slices
+                self._whole = arrays[self._stack]
+            return _as_map(self._whole[int(name)], self.where(name))
         value = self._arrays()[name]
         return value if isinstance(value, DepthMap) else _as_map(value, self.where(name))
 

@@ -18,7 +18,7 @@ _LN10 = math.log(10.0)
 
 
 # Sums may be reassociated (that is what vectorises them); nothing is assumed about NaN or infinity.
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def moment_sums(gt: NDArray[np.float32], pred: NDArray[np.float32]) -> Any:
     """Return float64 [15] as `moments.frame_moments`; every value must be finite and positive.
 
@@ -52,9 +52,9 @@ def moment_sums(gt: NDArray[np.float32], pred: NDArray[np.float32]) -> Any:
             s10 += v * v
             # Products of float32 values with these constants are exact in float64.
             high, low = max(p, g), min(p, g)
-            n1 += np.int64(high < 1.25 * low)
-            n2 += np.int64(high < 1.5625 * low)
-            n3 += np.int64(high < 1.953125 * low)
+            n1 += int(high < 1.25 * low)
+            n2 += int(high < 1.5625 * low)
+            n3 += int(high < 1.953125 * low)
         for i in range(m):
             raw = bits[i]
             fraction = raw & _FRACTION
@@ -95,4 +95,24 @@ def moment_sums(gt: NDArray[np.float32], pred: NDArray[np.float32]) -> Any:
         out[13] += n3
         out[14] += s14
     out[0] = n
+    return out
+
+
+@njit(cache=True, nogil=True)
+def sequential_sums(terms: NDArray[np.float32]) -> Any:
+    """Return the float32 left-to-right sums of the rows of [k, n]; no reassociation."""
+    rows, n = terms.shape
+    out = np.zeros(rows, np.float32)
+    for row in range(0, rows - 2, 3):
+        a, b, c = np.float32(0), np.float32(0), np.float32(0)
+        for i in range(n):
+            a += terms[row, i]
+            b += terms[row + 1, i]
+            c += terms[row + 2, i]
+        out[row], out[row + 1], out[row + 2] = a, b, c
+    for row in range(rows - rows % 3, rows):
+        a = np.float32(0)
+        for i in range(n):
+            a += terms[row, i]
+        out[row] = a
     return out

@@ -1,4 +1,4 @@
-"""Alignment of a prediction to the ground truth before scoring. A scale-aligned number is no metric one: the name says it.
+"""Alignment of a prediction to the ground truth before scoring. The protocol's name says when it was done.
 
 All functions work on the valid pixels of one image.
 """
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from adubench.errors import UsageError, unknown_name
 
 FloatArray = NDArray[np.float32]
-Info = dict[str, float]
+Info = dict[str, float]  # `scale`, `shift`, `ratio`
 _MAX_ANCHORS = 4096  # MoGe solves on at most 64 x 64 pixels
+_HISTOGRAM_PAYS_FROM = 4096
+_INFINITY_BITS = 0x7F800000
 
 # What the command line calls differently.
 _SYNONYMS = {"lstsq": "lsqr", "": "none"}
@@ -87,8 +89,31 @@ def _median(gt: FloatArray, pred: FloatArray, whole: FloatArray) -> tuple[FloatA
     if gt.size == 0:
         return whole, _ratio(float("nan"))
     with np.errstate(all="ignore"):
-        factor = np.float32(np.median(gt) / np.median(pred))
+        factor = np.float32(median(gt) / median(pred))
     return _scaled(whole, factor), _ratio(float(factor))
+
+
+def median(values: FloatArray) -> np.float32:
+    """`np.median` of float32 [n], the same bits, several times faster on an image's worth of positive values.
+
+    Positive floats sort like their bit patterns: the upper 16 bits make a histogram, and only the bin that holds the
+    middle is partitioned.
+    """
+    values = np.ascontiguousarray(values, np.float32)
+    bits = values.view(np.int32)
+    if values.size < _HISTOGRAM_PAYS_FROM or bits.min() < 0 or bits.max() > _INFINITY_BITS:
+        return np.float32(np.median(values))
+    upper = bits >> 16
+    running = np.cumsum(np.bincount(upper))
+    middle = values.size // 2
+    chosen = int(np.searchsorted(running, middle, side="right"))
+    rank = middle - (int(running[chosen - 1]) if chosen else 0)
+    if rank == 0 and values.size % 2 == 0:
+        return np.float32(np.median(values))  # the two middle elements lie in different bins
+    part = np.partition(values[upper == chosen], rank)
+    if values.size % 2:
+        return np.float32(part[rank])
+    return np.float32(np.mean(np.array([part[:rank].max(), part[rank]], np.float32)))
 
 
 def _median_low(gt: FloatArray, pred: FloatArray, whole: FloatArray) -> tuple[FloatArray, Info]:

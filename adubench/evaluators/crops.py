@@ -1,7 +1,7 @@
 """Rectangles of pixels: the evaluation crops and the KB window.
 
-Every bound is the float64 product of a fraction and a side, truncated toward zero. Products in float32, or rounding, move
-bounds by one pixel for some KITTI sizes (370 rows: 366.9999993 and 337.9999987).
+Every bound is the float64 product of a fraction and a side, truncated toward zero. Products in float32, or rounding,
+move bounds by one pixel for some KITTI sizes (370 rows: 366.9999993 and 337.9999987).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Rectangle = tuple[int, int, int, int]
 KB_HEIGHT, KB_WIDTH = 352, 1216
 KB_WINDOW = (KB_HEIGHT, KB_WIDTH)
 
-# Rows from, to; columns from, to; as fractions of height and width (BTS, NeWCRFs, AdaBins, Monodepth2: identical literals).
+# Rows from, to; columns from, to; as fractions of the sides (BTS, NeWCRFs, AdaBins, Monodepth2: identical literals).
 _FRACTIONS: dict[str, tuple[float, float, float, float]] = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),

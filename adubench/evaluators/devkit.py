@@ -6,11 +6,13 @@ The devkit adds float32 numbers column by column; its printed digits depend on t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adubench.evaluators.moments import compiled_in_use
 from adubench.io.maps import DepthMap
 
 FloatArray = NDArray[np.float32]
@@ -48,23 +50,30 @@ LEADERBOARD: dict[str, tuple[str, float]] = {
 MISSING = np.float32(-1)
 
 
-def filled_map(depth: DepthMap) -> tuple[FloatArray, int]:
-    """Fill the missing pixels of a prediction; code 0, NaN, infinity and values <= 0 are missing.
-
-    Returns:
-        float32 [H, W] in metres, -1 where nothing could be filled; and the number of pixels that were missing.
-    """
+def given_pixels(depth: DepthMap) -> NDArray[np.bool_]:
+    """Pixels with a prediction, bool [H, W]; code 0, NaN, infinity and values <= 0 are missing."""
     values = depth.values
     if values.dtype.kind == "u":
-        given = values > 0
-    else:
-        with np.errstate(invalid="ignore"):
-            given = (values > 0) & (values < np.inf)
+        return np.asarray(values > 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((values > 0) & (values < np.inf))
+
+
+def filled_at(depth: DepthMap, index: NDArray[Any]) -> tuple[FloatArray, int]:
+    """Fill the missing pixels of a prediction and gather it.
+
+    Args:
+        depth: the prediction.
+        index: [n] flat positions.
+
+    Returns:
+        float32 [n] in metres, -1 where nothing could be filled; and the number of missing pixels in the whole map.
+    """
+    given = given_pixels(depth)
     n_missing = int(given.size - np.count_nonzero(given))
-    quantity = depth.quantity()
     if n_missing == 0:
-        return quantity, 0
-    return interpolate_background(quantity, given), n_missing
+        return depth.take(index), 0
+    return interpolate_background(depth.quantity(), given).reshape(-1).take(index), n_missing
 
 
 def interpolate_background(depth: FloatArray, given: NDArray[np.bool_]) -> FloatArray:
@@ -129,7 +138,7 @@ def float32_errors(gt: FloatArray, pred: FloatArray) -> FloatArray:
         size = np.abs(log)
         n = np.float32(g.size)
         terms = (d, square, w, w * w, size, size * size, d / g, square / (g * g), log)
-        total = [_running_sum(term) for term in terms]
+        total = running_sums(terms)
         mean = [t / n for t in total]
         spread = np.sqrt(total[5] / n - (total[8] * total[8]) / (n * n))
         root = [np.sqrt(m) for m in mean]
@@ -137,9 +146,18 @@ def float32_errors(gt: FloatArray, pred: FloatArray) -> FloatArray:
     return np.array(out, np.float32)
 
 
-def _running_sum(values: FloatArray) -> np.float32:
-    """Left-to-right float32 sum; numpy's own sum adds pairwise."""
-    return np.float32(np.cumsum(values, dtype=np.float32)[-1])
+def running_sums(terms: Sequence[FloatArray]) -> list[np.float32]:
+    """Left-to-right float32 sums of vectors [n], every addition rounded; numpy's own sum adds pairwise."""
+    if compiled_in_use():
+        from adubench.evaluators._kernels import sequential_sums
+
+        return list(sequential_sums(np.stack(terms)))
+    steps = np.empty(terms[0].size, np.float32)  # one buffer: fresh pages for every vector cost more than the sums
+    out = []
+    for term in terms:
+        np.cumsum(term, dtype=np.float32, out=steps)
+        out.append(np.float32(steps[-1]))
+    return out
 
 
 def in_our_units(errors: FloatArray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Averaging the output for an image with the output for its mirror image. A property of the predictor, not of a protocol."""
+"""Averaging the output for an image with the one for its mirror image: part of the predictor, not of a protocol."""
 
 from __future__ import annotations
 

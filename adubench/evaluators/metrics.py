@@ -1,7 +1,7 @@
 """Every metric as one frozen record: what it is, its unit, its direction, how it is printed, and its formula.
 
-Core metrics are functions of a moment row (`moments.MOMENTS`). Metrics that are no function of pixel sums name what they need
-instead; their functions live in `extended`, `pointcloud` and `devkit`. Definitions and sources: docs/metrics.md.
+Core metrics are functions of a moment row (`moments.MOMENTS`). Metrics that are no function of pixel sums name what
+they need instead; their functions live in `extended`, `pointcloud` and `devkit`. Definitions: docs/metrics.md.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ _kernel: Callable[[FloatArray, FloatArray], Row] | None = None
 
 
 def prefer_compiled(n_frames: int) -> bool:
-    """Whether a job of `n_frames` images should use the compiled kernel: installed, not forbidden, and worth its import.
+    """Whether a job of `n_frames` images should use the compiled kernel: installed, not forbidden, worth its import.
 
     `ADUBENCH_FAST=0` forbids it, `ADUBENCH_FAST=1` asks for it whatever the size of the job.
     """
@@ -159,8 +159,9 @@ def _add_chunk(gt: FloatArray, pred: FloatArray, total: Row) -> None:
 def _count_accurate(q: Row, near: NDArray[np.bool_], total: Row) -> None:
     """Add the three counts; `near` marks the pixels of the first.
 
-    q is the rounded quotient of two float32 values. Unless it is exactly a power of 5/4 (or 4/5) the true quotient differs
-    from it by more than 2^-50, so comparing q with the rounded thresholds decides as exact arithmetic would.
+    q is the rounded quotient of two float32 values. Unless it is exactly a power of 5/4 (or 4/5) the true quotient
+    differs from that power by more than 2^-35 of it, so comparing q with the
+    rounded thresholds decides as exact arithmetic would.
     """
     first = int(np.count_nonzero(near))
     second = third = first

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
-_Axis = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
+_Axis = tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]
 
 
 @lru_cache(maxsize=64)
@@ -59,17 +59,27 @@ def bilinear_take(values: NDArray[Any], size: tuple[int, int], index: NDArray[An
         float32 [n], equal to the full map's values bit for bit.
     """
     source = np.asarray(values, np.float32)
-    row = index // size[1]
-    column = index - row * size[1]
     if source.shape == tuple(size):
         return source.reshape(-1).take(index)
-    left, right, across = (a.take(column) for a in _axis(source.shape[1], size[1], False))
-    top, bottom, down = (a.take(row) for a in _axis(source.shape[0], size[0], False))
-    flat, width = source.reshape(-1), source.shape[1]
-    top, bottom = top * width, bottom * width
+    index = np.asarray(index)
+    row = index // index.dtype.type(size[1])
+    column = index.astype(np.intp) - row.astype(np.intp) * size[1]
+    left, right, across = _axis(source.shape[1], size[1], False)
+    above, below, lean = _axis(source.shape[0], size[0], False)
+    top, bottom, down = above.take(row), below.take(row), lean.take(row)
     with np.errstate(invalid="ignore", over="ignore"):
-        upper = _mix(flat.take(top + left), flat.take(top + right), across)
-        lower = _mix(flat.take(bottom + left), flat.take(bottom + right), across)
+        if index.size > source.size // 4 and index.size:
+            # Many positions: widen each needed row once, then mix rows at the positions.
+            first, last = int(top.min()), int(bottom.max()) + 1
+            part = source[first:last]
+            wide = _mix(part.take(left, axis=1), part.take(right, axis=1), across).reshape(-1)
+            place = column - first * size[1]
+            return _mix(wide.take(top * size[1] + place), wide.take(bottom * size[1] + place), down)
+        left, right, weight = left.take(column), right.take(column), across.take(column)
+        flat, width = source.reshape(-1), source.shape[1]
+        top, bottom = top * width, bottom * width
+        upper = _mix(flat.take(top + left), flat.take(top + right), weight)
+        lower = _mix(flat.take(bottom + left), flat.take(bottom + right), weight)
         return _mix(upper, lower, down)
 
 

@@ -1,6 +1,6 @@
 """One image under one protocol: ground truth and prediction in, a row of sums out.
 
-Only the pixels that count are ever touched: the ground truth is a list of pixels, cut down by range and rectangle, and the
+Only the pixels that count are touched: the ground truth is a list of pixels, cut down by range and rectangle, and the
 prediction is gathered there. Full maps are converted to floating point only where a whole map is needed.
 """
 
@@ -151,7 +151,7 @@ def score_vectors(
         row = plain_moments(gt, final, signed_ratio=True)
     else:
         row = frame_moments(gt, final)
-    extra = {key: info[key] for key in ("ratio", "scale", "shift") if key in info and protocol.alignment in SCALE_FREE}
+    extra = dict(info) if protocol.alignment in SCALE_FREE else {}
     if compat and protocol.compat_silog_zero and gt.size and not np.isfinite(row[7]):
         extra["silog"] = 0.0
     return FrameScore(row, extra, n_invalid, info.get("ratio"), sample)
@@ -209,14 +209,14 @@ def _fail(frame: str, sentence: str) -> NoReturn:
     raise ProtocolError((f"frame {frame}: " if frame else "") + sentence + ".")
 
 
-# ---- which pixels count -----------------------------------------------------------------------------------------------
+# ---- which pixels count ----------------------------------------------------------------------------------------------
 
 
 def valid_pixels(protocol: Protocol, gt: SparseDepth, *, frame: str = "") -> ValidPixels:
     """Select the ground truth's pixels inside the protocol's range and rectangle.
 
     Raises:
-        ProtocolError: the map is smaller than the KB window that the protocol needs, or has the wrong size for its crop.
+        ProtocolError: the map is smaller than the KB window, or has the wrong size for a crop with fixed bounds.
     """
     try:
         bounds = pixel_bounds(protocol, gt.shape)
@@ -294,7 +294,7 @@ def _in_range(values: NDArray[Any], scale: float, low: float, high: float | None
     return mask
 
 
-# ---- the prediction at these pixels -----------------------------------------------------------------------------------
+# ---- the prediction at these pixels ----------------------------------------------------------------------------------
 
 
 def predicted_at(
@@ -380,7 +380,7 @@ def _as_depth(
         return factor / raw
 
 
-# ---- KITTI's devkit ---------------------------------------------------------------------------------------------------
+# ---- KITTI's devkit --------------------------------------------------------------------------------------------------
 
 
 def _score_filled(
@@ -395,8 +395,7 @@ def _score_filled(
         _fail(frame, f"the prediction is {shape[0]}x{shape[1]}, {protocol.name} needs {size} (height x width)")
     if pixels.gt.size == 0:
         return FrameScore(np.zeros(N_MOMENTS))
-    filled, n_missing = devkit.filled_map(prediction.map)
-    pred = filled.reshape(-1).take(pixels.index)
+    pred, n_missing = devkit.filled_at(prediction.map, pixels.index)
     if protocol.alignment != "none":
         aligned, _ = align(protocol.alignment, pixels.gt, pred, usable=pred > 0)
         pred = np.where(pred > 0, aligned, pred)

@@ -326,7 +326,7 @@ def synthdrive_frames(
     path = root / "synthdrive.json"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        drives = [str(drive).removesuffix("_sync") for drive in table[part]]
+        drives = [str(drive).removesuffix("_sync") for drive in table.get("splits", table)[part]]
         counts = {str(d).removesuffix("_sync"): int(n) for d, n in table["frames"].items()}
         frames = tuple(kitti_frame(d, i) for d in sorted(drives) for i in range(counts[d]))
     except FileNotFoundError:

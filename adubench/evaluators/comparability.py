@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from adubench.evaluators.result import EvaluationResult
 
-_NOT_RULES = ("fingerprint", "name", "version", "description", "title", "source")
+_NOT_RULES = ("fingerprint", "name", "version", "title", "source", "images", "remark")
 DEFAULT_BLOCK = 100
 
 
@@ -94,7 +94,7 @@ def _differences(first: EvaluationResult, other: EvaluationResult) -> list[str]:
         found.append(f"{other.label} was scored on {splits[0]}, {first.label} on {splits[1]}.")
     kinds = [r.provenance.get("ground_truth_kind") for r in (other, first)]
     prints = [r.provenance.get("data_fingerprint") for r in (other, first)]
-    if None not in kinds and kinds[0] != kinds[1] and prints[0] != prints[1]:
+    if None not in kinds and kinds[0] != kinds[1] and (None in prints or prints[0] != prints[1]):
         found.append(f"{other.label} was scored against ground truth '{kinds[0]}', {first.label} against '{kinds[1]}'.")
     tables = [r.moments.parameters if r.moments else None for r in (other, first)]
     if None not in tables and tables[0] != tables[1]:

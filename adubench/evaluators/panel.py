@@ -127,7 +127,7 @@ def build_panel(
     rows = [_positions(result, frames) for result in results]
     built, notes = [], []
     for region in wanted:
-        pooled = region != "all" or str(results[0].protocol.get("aggregation", "image_mean")) == "pooled"
+        pooled = region != "all" or results[0].protocol.get("aggregate", "image-mean") == "pooled"
         if pooled:
             sums = _pooled(results, rows, region, keys, labels, len(names))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from adubench.reports.tables import Cell, Column, Row, Table
 
+_SHORT = 32  # longer remarks go below the table
 _PLAIN_RANK = {0: "", 1: "¹", 2: "²"}
 _LEGEND = "¹ best, ² second best within a group of rows."
 _LATEX = {
@@ -39,7 +41,16 @@ def render_rich(tables: Sequence[Table], *, width: int | None = None, color: boo
         no_color=not color, highlight=False, legacy_windows=False,
     )  # fmt: skip
     for table in tables:
-        console.print(_rich_table(table, color=color))
+        console.print(table.title, style="bold", markup=False)
+        references: dict[str, int] = {}
+        for group in table.groups:
+            single = replace(table, groups=(group,))
+            if group.title:
+                console.print(group.title, style="italic", markup=False)
+            for part in split_columns(single, width):
+                console.print(_rich_table(part, references, color=color))
+        for long, number in references.items():
+            console.print(f"[{number}] {long}", style="dim", markup=False)
         for note in _with_legend(table, plain=not color):
             console.print(note, style="yellow" if note.startswith("warning:") else "dim", markup=False)
         console.print()
@@ -47,30 +58,62 @@ def render_rich(tables: Sequence[Table], *, width: int | None = None, color: boo
     return "\n".join(line.rstrip() for line in text.splitlines()).rstrip("\n") + "\n"
 
 
-def _rich_table(table: Table, *, color: bool) -> RichTable:
+def split_columns(table: Table, width: int | None) -> list[Table]:
+    """Cut a table that is wider than the terminal into parts with the same rows; remarks stay with the last part."""
+    if width is None:
+        return [table]
+    rows = [row for group in table.groups for row in group.rows]
+    label = max([len(table.head), *(len(row.label) + 2 for row in rows)])
+    parts: list[list[int]] = [[]]
+    start = label + (18 if any(_extras(table)) else 0)
+    used, width = start, width - 6  # edges
+    for i, column in enumerate(table.columns):
+        texts = [*column.header.split(" ["), *(row.cells[i].text + row.cells[i].mark + " " for row in rows)]
+        need = 3 + max(map(len, texts))
+        if parts[-1] and used + need > width:
+            parts.append([])
+            used = start
+        parts[-1].append(i)
+        used += need
+    return [_take_columns(table, part, last=part is parts[-1]) for part in parts]
+
+
+def _take_columns(table: Table, part: Sequence[int], *, last: bool) -> Table:
+    def cut(row: Row) -> Row:
+        remarks, source = (row.remarks, row.source) if last else ((), "")
+        return replace(row, cells=tuple(row.cells[i] for i in part), remarks=remarks, source=source)
+
+    groups = tuple(replace(group, rows=tuple(cut(row) for row in group.rows)) for group in table.groups)
+    return replace(table, columns=tuple(table.columns[i] for i in part), groups=groups)
+
+
+def _rich_table(table: Table, references: dict[str, int], *, color: bool) -> RichTable:
+    """Build one rich table; long remarks and sources become numbers that `references` explains."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    remarks, sources = _extras(table)
-    out = RichTable(
-        title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
-    )
+    out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     out.add_column(table.head, no_wrap=True)
     for column in table.columns:
         out.add_column(Text(column.header.replace(" [", "\n[")), justify="right", no_wrap=True)
-    for name in [*(["remarks"] if remarks else []), *(["source"] if sources else [])]:
-        out.add_column(name, overflow="fold")
+    remarks = any(_extras(table))
+    if remarks:
+        out.add_column("remarks")
     for group in table.groups:
-        if group.title:
-            out.add_section()
-            out.add_row(Text(group.title, style="italic"))
         for row in group.rows:
-            texts = [Text(("  " if group.title else "") + row.label), *(_rich_cell(c, color) for c in row.cells)]
-            texts += [Text("; ".join(row.remarks))] if remarks else []
-            texts += [Text(row.source)] if sources else []
+            texts = [Text(row.label), *(_rich_cell(cell, color) for cell in row.cells)]
+            texts += [Text(_short_remarks(row, references))] if remarks else []
             out.add_row(*texts, style="dim" if row.kind == "difference" and color else None)
     return out
+
+
+def _short_remarks(row: Row, references: dict[str, int]) -> str:
+    short = [remark for remark in row.remarks if len(remark) <= _SHORT]
+    long = "; ".join([*([row.source] if row.source else []), *(r for r in row.remarks if len(r) > _SHORT)])
+    if long:
+        short.append(f"[{references.setdefault(long, len(references) + 1)}]")
+    return ", ".join(short)
 
 
 def _rich_cell(cell: Cell, color: bool) -> Text:
@@ -124,7 +167,8 @@ def render_markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         header, groups = _grid(table, cell_text, escape)
         lines = [f"### {escape(table.title)}", ""]
-        lines += [_markdown_row(header), "|" + "|".join([":--", *["--:"] * (len(header) - 1)]) + "|"]
+        texts = len(header) - 1 - len(table.columns)
+        lines += [_markdown_row(header), "|" + "|".join([":--", *["--:"] * len(table.columns), *[":--"] * texts]) + "|"]
         for title, rows in groups:
             if title:
                 lines.append(_markdown_row([f"*{title}*", *[""] * (len(header) - 1)]))

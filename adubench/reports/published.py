@@ -15,7 +15,17 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from adubench.errors import UsageError
-from adubench.reports.tables import Cell, Column, Group, Row, Table, metric_columns, rank_rows, server_column
+from adubench.reports.tables import (
+    LEADERBOARD,
+    Cell,
+    Column,
+    Group,
+    Row,
+    Table,
+    metric_columns,
+    rank_rows,
+    server_column,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,6 +104,7 @@ class PublishedRow:
         values: our metric key -> digits as printed.
         source: where it stands, with table and venue.
         note: what the transcription says about it.
+        stereo: it sees two images at test time, so it is no rival of monocular rows.
     """
 
     method: str
@@ -103,6 +114,12 @@ class PublishedRow:
     values: dict[str, str]
     source: str
     note: str
+    stereo: bool = False
+
+    @property
+    def group(self) -> str:
+        """Title of the rows it may be ranked with: its key and its images."""
+        return f"{self.key.title}, split {self.split or 'not ours'}"
 
 
 def protocol_of(dataset: str, wording: str) -> tuple[str | None, str | None]:
@@ -160,7 +177,9 @@ def _common_row(row: dict[str, str]) -> PublishedRow:
     if row["dataset"] == "DrivingStereo":
         note = "; ".join(filter(None, (DRIVINGSTEREO_REMARK, note)))
     source = ", ".join(filter(None, (row["source"], row["table"])))
-    return PublishedRow(_method(row), key, protocol, split, _values(row), source, note)
+    return PublishedRow(
+        _method(row), key, protocol, split, _values(row), source, note, stereo="stereo input" in row["method"]
+    )
 
 
 def _method(row: dict[str, str]) -> str:
@@ -220,7 +239,8 @@ def own_key(protocol: dict[str, object], style: str) -> GroupKey:
     base = base_protocol(name)
     dataset, gt, cap = _OWN_GROUP.get(base, ("", "", ""))
     alignment = str(protocol.get("alignment") or "none")
-    only_aligned = name == base or ("alignment" in name and "crop" not in name and "cap" not in name)
+    changes = [part for part in name.removeprefix(base).strip("[]").split(",") if part]
+    only_aligned = all(part.startswith("alignment=") for part in changes)
     scale = "percent" if style == "leaderboard" else "fraction"
     return GroupKey(dataset, base if only_aligned else name, gt, cap, alignment, scale)
 
@@ -231,11 +251,12 @@ def _published_row(row: PublishedRow, columns: Sequence[Column]) -> Row:
         text = row.values.get(column.key, "")
         cells.append(Cell(text or "-", float(text) if text else None))
     remarks = ("published", row.note) if row.note else ("published",)
-    return Row(row.method, tuple(cells), "published", remarks, row.source)
+    return Row(row.method, tuple(cells), "published", remarks, row.source, ranked=not row.stereo)
 
 
 def _columns(rows: Sequence[PublishedRow], style: str) -> tuple[Column, ...]:
-    keys = [k for k in (*_METRICS, "sq_rel_gt2") if any(k in row.values for row in rows)]
+    order = (*LEADERBOARD, *_METRICS) if rows[0].key.scale == "percent" else _METRICS
+    keys = [k for k in dict.fromkeys(order) if any(k in row.values for row in rows)]
     if rows[0].key.scale != "percent":
         return metric_columns(keys, "full" if style == "full" else "paper")
     return tuple(_percent_column(key) for key in keys)
@@ -256,8 +277,8 @@ def published_tables(rows: Sequence[PublishedRow], title: str, style: str = "pap
         part = [row for row in rows if row.key.scale == scale]
         columns = _columns(part, style)
         groups = tuple(
-            Group(key.title, rank_rows([_published_row(r, columns) for r in part if r.key == key], columns))
-            for key in dict.fromkeys(row.key for row in part)
+            Group(title, rank_rows([_published_row(r, columns) for r in part if r.group == title], columns))
+            for title in dict.fromkeys(row.group for row in part)
         )
         notes = ("published numbers, digits as printed; groups must not be ranked against each other.",)
         tables.append(Table("published", title, "method", columns, groups, notes))

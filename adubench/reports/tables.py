@@ -208,6 +208,8 @@ def _region_rows(comparison: Comparison, region: str, columns: Sequence[Column])
         out.append(row)
         if row.label in pairs:
             cells = tuple(_difference_cell(column, pairs[row.label].get(column.key)) for column in columns)
+            if comparison.mixed:
+                cells = tuple(replace(cell, mark="") for cell in cells)
             remarks = ("protocols differ",) if comparison.mixed else ()
             out.append(Row(f"Δ {row.label} - {comparison.baseline}", cells, "difference", remarks, ranked=False))
     return tuple(out)
@@ -250,9 +252,8 @@ def footer(comparison: Comparison) -> str:
     kind = "Bayesian bootstrap" if o.bayes else "bootstrap"
     text = f"{o.confidence:.0%} intervals: {kind} over {comparison.cluster_name}, B = {o.resamples}, seed {o.seed}"
     if comparison.pairs:
-        text += (
-            f"; p: swap test over {comparison.cluster_name}, {rule} over {comparison.family} tests, "
-            f"{o.primary} unadjusted"
+        text += f"; p: swap test over {comparison.cluster_name}" + (
+            f", {rule} over {comparison.family} tests, {o.primary} unadjusted" if comparison.family else ""
         )
     return text + "."
 
@@ -268,11 +269,13 @@ def differences_table(comparison: Comparison, style: str = "paper") -> Table | N
     """Show each difference with interval, p-values, win rates and verdict; None without pairs."""
     if not comparison.pairs:
         return None
+    mixed = bool(comparison.mixed)
+    remarks = ("protocols differ",) if mixed else ()
     by_key = {c.key: c for c in metric_columns(comparison.metrics, style)}
     groups = []
     for pair in comparison.pairs:
         rows = tuple(
-            Row(f"{metric}@{region}", _detail_cells(by_key[metric], d), "detail", ranked=False)
+            Row(f"{metric}@{region}", _detail_cells(by_key[metric], d, mixed), "detail", remarks, ranked=False)
             for region, cells in pair.regions.items()
             for metric, d in cells.items()
             if metric in by_key
@@ -283,7 +286,7 @@ def differences_table(comparison: Comparison, style: str = "paper") -> Table | N
     return Table("differences", title, "metric@region", columns, tuple(groups))
 
 
-def _detail_cells(column: Column, d: Difference) -> tuple[Cell, ...]:
+def _detail_cells(column: Column, d: Difference, mixed: bool) -> tuple[Cell, ...]:
     text = column.text
     interval = (
         "-" if d.ci is None else f"[{text(d.ci[0], signed=True, finer=1)}, {text(d.ci[1], signed=True, finer=1)}]"
@@ -292,6 +295,8 @@ def _detail_cells(column: Column, d: Difference) -> tuple[Cell, ...]:
     p, adjusted = ("too few clusters", "-") if d.too_few else (p_text(d.p), p_text(d.p_holm))
     worth = f"{d.n_images / d.deff:.0f} of {d.n_images}" if math.isfinite(d.deff) else "-"
     verdict = ("a better" if d.better else "b better") if d.separated else "n.s."
+    if mixed:
+        verdict = "not comparable"
     texts = (
         text(d.value_a, finer=1), text(d.value_b, finer=1), text(d.delta, signed=True, finer=1), interval, relative,
         p, adjusted, f"{d.wins_images:.0%}", f"{d.wins_clusters:g}/{d.n_clusters}", worth, verdict,

@@ -56,7 +56,7 @@ def make_result(
             "empty_ground_truth": 0,
             "invalid_values": 0,
             "n_pixels": int(table[:, 0, 0].sum()),
-        },  # fmt: skip
+        },
         provenance={"partial": bool(drop), "ground_truth_kind": "improved PNG"},
         summary=mean,
         aggregates={"image_mean": mean, "pooled": pooled},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adubench.errors import UsageError
 
@@ -40,3 +40,13 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def terminal() -> dict[str, Any]:
+    """Return `width` and `color` for a table on stdout: the terminal's where there is one, else as wide as needed."""
+    import os
+    import shutil
+
+    if not sys.stdout.isatty():
+        return {"width": None, "color": False}
+    return {"width": shutil.get_terminal_size().columns, "color": "NO_COLOR" not in os.environ}

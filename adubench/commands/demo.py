@@ -88,12 +88,12 @@ def _predict(root: Path, output: Path) -> list[Path]:
     from adubench.datasets.ground_truth import open_ground_truth
     from adubench.datasets.splits import load_split
     from adubench.io.depth_png import write_depth_png
-    from adubench.models.classical import BlockMatcher, RowMean
+    from adubench.models.classical import RowMean, StereoMatcher
 
     train = open_ground_truth(load_split("synthdrive.train", root), gt_root=None, data_root=root)
     test = open_ground_truth(load_split("synthdrive.test", root), gt_root=None, data_root=root)
     row_mean = RowMean.fit(train.read(frame).dense() for frame in train.frames)
-    matcher = BlockMatcher(_focal_baseline(test, test.frames[0]))
+    matcher = StereoMatcher(_focal_baseline(test, test.frames[0]))
     predictors: dict[str, Callable[[Any, Any], Any]] = {
         "row-mean": lambda left, right: row_mean.predict(left),
         "stereo-matching": matcher.predict,
@@ -126,15 +126,16 @@ def _pair(root: Path, frame: FrameKey) -> tuple[Any, Any]:
 
 
 def _evaluate(source: Path, root: Path, output: Path) -> Path:
+    from adubench.commands._options import terminal
     from adubench.evaluators.evaluator import EvalOptions, evaluate
     from adubench.evaluators.result import save_results
-    from adubench.reports.evaluation import print_evaluation
+    from adubench.reports.evaluation import render_evaluation
 
     options = EvalOptions(label=source.name, cache="off")
     results = evaluate(source, split="synthdrive", protocol=PROTOCOLS, data_root=root, options=options)
     path = output / f"{source.name}.json"
     save_results(results, path)
-    print_evaluation(results)
+    click.echo(render_evaluation(results, **terminal()), nl=False)
     _say_warnings(results)
     return path
 
@@ -145,12 +146,16 @@ def _say_warnings(results: Sequence[EvaluationResult]) -> None:
 
 
 def _compare(files: Sequence[Path]) -> None:
+    from adubench.commands._options import terminal
     from adubench.evaluators.comparison import compare
     from adubench.evaluators.result import load_results
-    from adubench.reports.formats import print_comparison
+    from adubench.reports.formats import render_rich
+    from adubench.reports.tables import differences_table, results_table
 
     chosen = [next(r for r in load_results(f) if r.protocol["name"] == PROTOCOLS[0]) for f in files]
-    print_comparison(compare(chosen, metrics=("abs_rel", "rmse", "silog", "d1")))
+    comparison = compare(chosen, metrics=("abs_rel", "rmse", "silog", "d1"))
+    tables = [results_table(comparison), differences_table(comparison)]
+    click.echo(render_rich([table for table in tables if table is not None], **terminal()), nl=False)
 
 
 def _submit(source: Path, root: Path, output: Path) -> Path:

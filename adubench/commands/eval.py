@@ -71,10 +71,10 @@ def command(
     of disparity with its --kind. The result names its protocol, version, split and counts. Exit status: 0 good, 1 a
     fault in the data (nothing is written, except for images without valid pixels), 2 usage.
     """
-    from adubench.commands._options import progress_bar
+    from adubench.commands._options import progress_bar, terminal
     from adubench.evaluators.evaluator import EvalOptions, evaluate
     from adubench.evaluators.result import save_results, table_path_of, to_json
-    from adubench.reports.evaluation import banner, print_evaluation
+    from adubench.reports.evaluation import banner, render_evaluation
 
     if output is not None:
         table_path_of(output)  # refuse before the work, not after it
@@ -95,7 +95,7 @@ def command(
         click.echo(to_json(results), nl=False)
         click.echo("\n".join(banner(r) for r in results), err=True)
     else:
-        print_evaluation(results, style=style)
+        click.echo(render_evaluation(results, style=style, **terminal()), nl=False)
     _say_warnings(results)
     if output is not None:
         click.echo(f"written: {output}", err=True)

@@ -65,33 +65,40 @@ class RowMean:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockMatcher:
-    """Local stereo: absolute differences of image and gradient in a window, best disparity, parabola, median filter.
+class StereoMatcher:
+    """Semi-global matching (Hirschmueller, PAMI 2008) with four paths: needs the right image, learns nothing.
+
+    The cost is the truncated absolute difference of grey value and gradients in a small window; a left-right check and
+    the farther neighbour fill what only one camera sees.
 
     Attributes:
         focal_baseline: focal length in pixels times baseline in metres.
         min_depth: nearest depth searched, metres.
         max_depth: where the disparity runs out, metres.
         window: side of the matching window in pixels, odd.
+        small_penalty: price of a disparity step of one pixel between neighbours.
+        large_penalty: price of a larger step.
     """
 
     focal_baseline: float
     min_depth: float = 2.5
     max_depth: float = 80.0
-    window: int = 7
+    window: int = 3
+    small_penalty: float = 0.03
+    large_penalty: float = 0.25
 
     def predict(self, left: NDArray[np.uint8], right: NDArray[np.uint8]) -> FloatMap:
         """Return float32 [H, W] in metres for a rectified pair of images [H, W, 3]."""
         from scipy import ndimage
 
-        costs = self._costs(_features(left), _features(right))
+        costs = self._aggregated(self._costs(_features(left), _features(right)))
         best = costs.argmin(axis=0)
         disparity = best + _parabola(costs, best)
         reverse = _right_view(costs).argmin(axis=0)
         columns = np.clip(np.arange(best.shape[1]) - best, 0, None)
         consistent = np.abs(np.take_along_axis(reverse, columns, axis=1) - best) <= 1
         disparity = _fill(np.where(consistent, disparity, np.nan))
-        disparity = ndimage.median_filter(disparity, size=5, mode="nearest")
+        disparity = ndimage.median_filter(disparity, size=3, mode="nearest")
         depth = self.focal_baseline / np.maximum(disparity, self.focal_baseline / self.max_depth)
         result: FloatMap = depth.astype(np.float32)
         return result
@@ -104,10 +111,34 @@ class BlockMatcher:
         levels = min(int(np.ceil(self.focal_baseline / self.min_depth)) + 1, width - 1)
         costs = np.empty((levels, height, width), np.float32)
         for d in range(levels):
-            difference = np.full((height, width), 3.0, np.float32)
-            difference[:, d:] = np.minimum(np.abs(left[:, d:] - right[:, : width - d]), 0.25).sum(axis=2)
+            difference = np.full((height, width), _NO_PARTNER, np.float32)
+            difference[:, d:] = np.minimum(np.abs(left[:, d:] - right[:, : width - d]), 0.15).sum(axis=2)
             ndimage.uniform_filter(difference, self.window, output=costs[d], mode="nearest")
         return costs
+
+    def _aggregated(self, costs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Sum the costs of the cheapest paths that arrive from left, right, above and below."""
+        total = np.zeros_like(costs)
+        for axis in (1, 2):
+            moved, out = np.moveaxis(costs, axis, 0), np.moveaxis(total, axis, 0)
+            for order in (slice(None), slice(None, None, -1)):
+                self._add_paths(moved[order], out[order])
+        return total
+
+    def _add_paths(self, costs: NDArray[np.float32], total: NDArray[np.float32]) -> None:
+        """Follow the paths along the first axis; `costs` and `total` are [length, D, others]."""
+        path = costs[0].copy()
+        total[0] += path
+        for step in range(1, costs.shape[0]):
+            least = path.min(axis=0)
+            reach = np.minimum(path, least + np.float32(self.large_penalty))
+            np.minimum(reach[1:], path[:-1] + np.float32(self.small_penalty), out=reach[1:])
+            np.minimum(reach[:-1], path[1:] + np.float32(self.small_penalty), out=reach[:-1])
+            path = costs[step] + reach - least
+            total[step] += path
+
+
+_NO_PARTNER = 0.45  # three features, each truncated at 0.15
 
 
 def _features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -128,7 +159,7 @@ def _parabola(costs: NDArray[np.float32], best: NDArray[np.intp]) -> NDArray[np.
 
 def _right_view(costs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same costs seen from the right image: its pixel x at disparity d is the left pixel x + d."""
-    out = np.full_like(costs, 3.0)
+    out = np.full_like(costs, 4 * _NO_PARTNER + 1)
     width = costs.shape[2]
     for d in range(costs.shape[0]):
         out[d, :, : width - d] = costs[d, :, d:]

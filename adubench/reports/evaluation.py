@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adubench.evaluators.metrics import METRICS
+from adubench.reports.tables import Cell, Column, Group, Row, Table, metric_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,37 +16,59 @@ if TYPE_CHECKING:
 def banner(result: EvaluationResult) -> str:
     """Name protocol, version, split, frames found/expected, ground truth and alignment in one line."""
     counts, protocol, facts = result.counts, result.protocol, result.provenance
-    split = result.split or "explicit ground truth"
-    partial = " PARTIAL" if result.partial else ""
-    return (
-        f"{protocol['name']} v{protocol['version']} | {split}"
-        f" | images {counts['evaluated']}/{counts['expected']}{partial} | pixels {counts['n_pixels']:,} | gt {facts.get('ground_truth_kind', '?')}"
-        f" | kind {facts.get('kind', 'depth')} | alignment {facts.get('alignment', 'none')}"
-        + (f" | flip {facts['flip']}" if "flip" in facts else "")
-    )
+    parts = [
+        f"{protocol['name']} v{protocol['version']}",
+        result.split or "explicit ground truth",
+        f"images {counts['evaluated']}/{counts['expected']}" + (" PARTIAL" if result.partial else ""),
+        f"pixels {counts['n_pixels']:,}",
+        f"gt {facts.get('ground_truth_kind', '?')}",
+        f"kind {facts.get('kind', 'depth')}",
+        f"alignment {facts.get('alignment', 'none')}",
+    ]
+    if "flip" in facts:
+        parts.append(f"flip {facts['flip']}")
+    return " | ".join(parts)
 
 
-def print_evaluation(results: Sequence[EvaluationResult], *, style: str = "paper") -> None:
-    """Print banner lines and one table on stdout."""
-    from rich.console import Console
-    from rich.table import Table
+def evaluation_table(results: Sequence[EvaluationResult], style: str = "paper") -> Table:
+    """Build the table model: a row per result with the metrics that the protocols report.
 
-    console = Console(soft_wrap=False)
-    for result in results:
-        console.print(banner(result), highlight=False, soft_wrap=True, markup=False)
-    table = Table(title=f"{results[0].label}: one row per protocol" if len(results) > 1 else results[0].label)
-    table.add_column("protocol", no_wrap=True)
-    table.add_column("images", justify="right")
-    keys = _columns(results)
-    for key in keys:
-        table.add_column(METRICS[key].header(), justify="right", no_wrap=True)
-    for result in results:
-        cells = [METRICS[key].format(result.summary.get(key, float("nan")), style) for key in keys]
-        table.add_row(result.protocol["name"], str(result.counts["evaluated"]), *cells)
-    console.print(table)
-
-
-def _columns(results: Sequence[EvaluationResult]) -> list[str]:
-    """The metrics that the protocols report, in the order of the first protocol that names each."""
+    Metrics that only some of the protocols report are shown for all: every result has them.
+    """
     wanted = dict.fromkeys(key for result in results for key in result.protocol.get("metrics", ()))
-    return [key for key in wanted if key in METRICS and any(key in r.summary for r in results)]
+    keys = [key for key in wanted if key in METRICS and any(key in r.summary for r in results)]
+    columns = (Column("images", "images", decimals=0), *metric_columns(keys, style))
+    rows = [Row(result.protocol["name"], _cells(result, columns), ranked=False) for result in results]
+    ratio = [
+        f"{r.protocol['name']}: scaling ratios med {r.summary['ratio_med']:.3f}, std {r.summary['ratio_std']:.3f}"
+        for r in results
+        if "ratio_med" in r.summary
+    ]
+    beside = (
+        ["kitti-official: d1, d2, d3 are computed on the same pixels but are not part of the devkit."]
+        if any(r.protocol["name"].startswith("kitti-official") for r in results)
+        else []
+    )
+    return Table("evaluation", results[0].label, "protocol", columns, (Group("", tuple(rows)),), (*ratio, *beside))
+
+
+def _cells(result: EvaluationResult, columns: Sequence[Column]) -> tuple[Cell, ...]:
+    values = result.summary | {"images": float(result.counts["evaluated"])}
+    return tuple(Cell(column.text(values.get(column.key, float("nan"))), values.get(column.key)) for column in columns)
+
+
+def render_evaluation(
+    results: Sequence[EvaluationResult], *, style: str = "paper", width: int | None = None, color: bool = False
+) -> str:
+    """Render banner lines and the table as text.
+
+    Args:
+        results: one per protocol, of the same predictions.
+        style: `paper`, `leaderboard` or `full`.
+        width: columns of the terminal; None takes what the table needs.
+        color: use terminal attributes.
+    """
+    from adubench.reports.formats import render_rich
+
+    lines = [banner(result) for result in results]
+    return "\n".join(lines) + "\n\n" + render_rich([evaluation_table(results, style)], width=width, color=color)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adubench.models.classical import BlockMatcher, RowMean
+from adubench.models.classical import RowMean, StereoMatcher
 
 
 def test_row_mean_is_the_geometric_mean_of_each_row():
@@ -22,13 +22,13 @@ def test_row_mean_refuses_what_it_cannot_fit():
         RowMean(np.ones(4, np.float32)).predict(np.zeros((5, 5, 3), np.uint8))
 
 
-def test_block_matcher_finds_the_shift_of_a_textured_plane_and_of_a_box_before_it():
+def test_stereo_matcher_finds_the_shift_of_a_textured_plane_and_of_a_box_before_it():
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 255, (64, 160, 3)).astype(np.uint8)
     left, right = texture[:, 20:140].copy(), texture[:, 24:144].copy()  # disparity 4
     left[20:44, 50:90] = box = rng.integers(0, 255, (24, 40, 3)).astype(np.uint8)
     right[20:44, 40:80] = box  # disparity 10
-    depth = BlockMatcher(focal_baseline=40.0, min_depth=2.0).predict(left, right)
+    depth = StereoMatcher(focal_baseline=40.0, min_depth=2.0).predict(left, right)
     assert np.median(depth[26:38, 58:82]) == pytest.approx(4.0, rel=0.05)
     assert np.median(depth[5:15, 20:110]) == pytest.approx(10.0, rel=0.05)
     assert np.isfinite(depth).all()

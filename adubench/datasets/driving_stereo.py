@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,7 +193,7 @@ def split_frames(
         DataError: see `index_part`.
     """
     base = part.removeprefix("weather.").removeprefix("adu_")
-    index = _index_cached(root, base, resolution or default_resolution(root, base))
+    index = index_part(root, base, resolution or default_resolution(root, base))
     stems: tuple[str, ...] = index.stems
     notes = [f"{index.dropped[m]} {m} files have no partner" for m in index.dropped]
     known = bool({stem[:19] for stem in stems} & set(known_sequences(base)))
@@ -216,11 +215,6 @@ def default_resolution(root: Path, part: str) -> str:
         return "half"
     full = any(next(_scan(folder, "full"), None) for m, folder in _modality_roots(root, part) if m == "depth-map")
     return "full" if full else "half"
-
-
-@cache
-def _index_cached(root: Path, part: str, resolution: str) -> StereoIndex:
-    return index_part(root, part, resolution)
 
 
 @dataclass(slots=True)
@@ -319,7 +313,7 @@ def open_depth(split: Split, root: Path, resolution: str | None = None) -> Stere
     """
     part = split.name.removeprefix("drivingstereo.").removeprefix("weather.").removeprefix("adu_")
     resolution = resolution or default_resolution(root, part)
-    index = _index_cached(root, part, resolution)
+    index = index_part(root, part, resolution)
     if index.files["left-image"]:
         check_sizes(index, index.stems[0])
     wanted = {frame.stem for frame in split.frames}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adubench.datasets.frames import FrameKey, anonymous_frame, kitti_frame
 from adubench.datasets.tables import expand, load_table, unpack_bits
-from adubench.errors import UsageError
+from adubench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -196,6 +196,7 @@ def official_train_frames(root: str | Path | None) -> tuple[tuple[FrameKey, ...]
 
     Raises:
         UsageError: no root was given (no public list determines the lengths of all 138 drives).
+        DataError: the root has no map of any of them.
     """
     if root is None:
         raise UsageError(
@@ -206,6 +207,8 @@ def official_train_frames(root: str | Path | None) -> tuple[tuple[FrameKey, ...]
     drives = sorted(set(all_drives()) - official_val_drives())
     found = {drive: maps_on_disk(root, drive) for drive in drives}
     missing = [drive for drive, frames in found.items() if not frames]
+    if len(missing) == len(drives):
+        raise DataError(f"no improved map of an official train drive under {root}; expected {root}/train/<drive>_sync.")
     notes = (
         (f"{len(missing)} of {len(drives)} official train drives have no map: {missing[0]}, ...",) if missing else ()
     )

@@ -50,7 +50,7 @@ def read_npy(path: str | Path, *, mmap: bool = False) -> NDArray[Any]:
     except FileNotFoundError:
         raise DataError(f"{name}: no such file. Check the path.") from None
     except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror or error}).") from None
+        raise DataError(f"{name}: cannot be read ({error.strerror or error}). Check the path.") from None
     except Exception as error:  # a header that lies about size or type
         raise _broken(name, error) from None
     if not isinstance(array, np.ndarray):

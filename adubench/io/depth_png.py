@@ -64,7 +64,7 @@ def read_depth_header(path: str | Path) -> PngHeader:
     try:
         with Path(path).open("rb") as file:
             return read_header(file.read(33), f"depth map {path}")
-    except OSError:
+    except (OSError, ValueError):  # say why in the same words
         return read_header(read_bytes(path, "depth map"), f"depth map {path}")
 
 

@@ -57,7 +57,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Path(path).open("rb") as file:
             head = file.read(64)
-    except OSError:
+    except (OSError, ValueError):
         head = read_bytes(path, "image")
     if head.startswith(b"\x89PNG"):
         header = read_header(head, name)

@@ -128,6 +128,7 @@ class PackWriter:
         where = f"pack {self.path}, map '{name}'"
         if name in self._names:
             raise DataError(f"{where}: there is such a map already. Names must be unique.")
+        rows = [_source_row(name, Path(path), self._root) for path in sources]
         if self.kind == "ground_truth" and isinstance(depth, SparseDepth):
             self._add_sparse(where, depth, first_mask)
             shape, count = depth.shape, len(depth.index)
@@ -146,7 +147,7 @@ class PackWriter:
         self._content.update(json.dumps([name, list(shape), count]).encode())
         for part, ends in self._blob_ends.items():
             ends.append(self._spools[part].tell())
-        self._sources.extend(_source_row(name, Path(path), self._root) for path in sources)
+        self._sources.extend(rows)
         self._names[name] = None
         self._shapes.append(shape)
         self._counts.append(count)
@@ -157,6 +158,8 @@ class PackWriter:
         pixels = depth.shape[0] * depth.shape[1]
         if index.shape != values.shape or (index.size and (index[-1] >= pixels or (index[1:] <= index[:-1]).any())):
             raise DataError(f"{where}: positions must be ascending, unique, inside the map, one per value.")
+        if self.first and (first_mask is None or first_mask.shape != index.shape):
+            raise DataError(f"{where}: first_mask of one bool per pixel is needed for '{self.first}' first.")
         self._index_hash.update(json.dumps([*depth.shape, index.size]).encode())
         self._index_hash.update(index.data)
         self._content.update(index.data)
@@ -165,9 +168,7 @@ class PackWriter:
             self._write("index", codec.pack_index(index, pixels))
             self._write("values", codec.pack_values(values))
             return
-        if self.first:
-            if first_mask is None or first_mask.shape != index.shape:
-                raise DataError(f"{where}: first_mask of one bool per pixel is needed for '{self.first}' first.")
+        if first_mask is not None and self.first:
             order = np.argsort(~first_mask, kind="stable")
             index, values = index[order], values[order]
             self._n_first.append(int(first_mask.sum()))

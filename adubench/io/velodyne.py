@@ -68,15 +68,15 @@ def _visible(
     scan: NDArray[np.float32], calib: KittiCalibration, camera: int, velodyne_x_depth: bool
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
     """Return row, column (int64 [m]) and depth (float64 [m]) of the points inside the image, in scan order."""
-    front = scan[scan[:, 0] >= 0]
-    points = np.ones((len(front), 4))
-    points[:, :3] = front[:, :3]
     rectify, rigid = np.eye(4), np.eye(4)
     rectify[:3, :3] = calib.R_rect_00
     rigid[:3, :3], rigid[:3, 3] = calib.R, calib.T
     matrix = calib.projection(camera) @ rectify @ rigid
     height, width = calib.size
     with np.errstate(all="ignore"):  # non-finite coordinates drop out in the comparisons
+        front = scan[scan[:, 0] >= 0]
+        points = np.ones((len(front), 4))
+        points[:, :3] = front[:, :3]
         q = (matrix @ points.T).T
         u, v = np.rint(q[:, 0] / q[:, 2]) - 1, np.rint(q[:, 1] / q[:, 2]) - 1
         inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)

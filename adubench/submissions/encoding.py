@@ -191,6 +191,6 @@ def package_paths(path: Path) -> Iterator[tuple[Path, Path]]:
         with atomic_path(path) as first, atomic_path(manifest) as second:
             yield first, second
     except BaseException:
-        if not old and not path.exists():
-            manifest.unlink(missing_ok=True)
+        if not old and not path.exists() and manifest.is_file():
+            manifest.unlink()
         raise

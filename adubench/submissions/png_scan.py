@@ -134,8 +134,7 @@ def scan_codes(
     if saturated > limits.saturated:
         message = f"{name}: {100 * saturated:.2f} % saturated at 255.996 m"
         found.append(finding("S19", message, name))
-    metres = np.sort(codes[given]) if n_given < codes.size else np.sort(codes, axis=None)
-    low, high = int(metres[0]), int(metres[-1])
+    low, high = int(codes.min(where=given, initial=65535)), int(codes.max())
     steps = not np.any(codes & 0xFF)
     if low == high and n_given == codes.size:
         found.append(finding("S24", f"{name}: constant value", name))
@@ -154,7 +153,7 @@ def scan_codes(
         lower=_median(codes[half:]),
         upper=_median(codes[:half]),
         minimum=low / DEPTH_SCALE,
-        median=float(metres[n_given // 2]) / DEPTH_SCALE,
+        median=_median(codes),
         maximum=high / DEPTH_SCALE,
         zeros=codes.size - n_given,
         pixels=codes.size,

@@ -17,7 +17,7 @@ from adubench.evaluators.devkit import (
     DEVKIT_METRICS,
     column_major,
     extremes,
-    filled_map,
+    filled_at,
     float32_errors,
     leaderboard,
     mean_over_images,
@@ -176,10 +176,10 @@ def _score_file(package: Package, entry: Entry, path: Path, compat: str | None, 
         raise SubmissionError(
             f"wrong file size: {codes.shape[1]}x{codes.shape[0]}, ground truth {truth.shape[1]}x{truth.shape[0]}"
         )
-    filled, _ = filled_map(DepthMap(codes, DEPTH_SCALE))
     given = SparseDepth.from_map(DepthMap(truth, DEPTH_SCALE))
     order = column_major(given.index, given.shape)
-    return float32_errors(given.metres()[order], filled.reshape(-1)[given.index][order])
+    predicted, _ = filled_at(DepthMap(codes, DEPTH_SCALE), given.index)
+    return float32_errors(given.metres()[order], predicted[order])
 
 
 def _name_findings(predictions: list[str], truths: list[str]) -> list[Finding]:

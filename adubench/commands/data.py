@@ -37,10 +37,11 @@ def list_command(as_json: bool) -> None:
         }
         click.echo(json.dumps(body, indent=1))
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
     short = {full: alias for alias, full in ALIASES.items()}
-    table = Table("split", "images", "default protocol", "what", title="Splits")
+    fixed = [Column(name, no_wrap=True) for name in ("split", "images", "default protocol")]
+    table = Table(*fixed, "what", title="Splits")
     for info in SPLITS.values():
         name = f"{info.name} (= {short[info.name]})" if info.name in short else info.name
         table.add_row(name, f"{info.count:,}" if info.count else "on disk", info.default_protocol or "-", info.about)
@@ -289,7 +290,8 @@ def synth(root: Path, **options: Any) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty())
+    # Into a pipe nothing is folded: a line stays a line.
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 class _Progress:

@@ -226,7 +226,7 @@ def _check_maps(report: Report, split: Split, maps: ImprovedMaps, images: dict[F
         counts[frame.drive] += 1
         if full or (frame.drive, frame.camera) not in opened:
             opened.add((frame.drive, frame.camera))
-            check_map(report, path, images.get(frame))
+            check_map(report, path, images.get(frame), density=report.dataset == "kitti")
     report.first("ground truth not found", missing, len(wanted))
     report.facts["maps"] = f"{len(wanted) - len(missing)} of {len(wanted)}"
     for drive in dict.fromkeys(frame.drive for frame in wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,8 @@ import click
 from adubench.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from adubench.submissions.findings import Finding, SubmissionReport
 
 _LINES_PER_CODE = 20
@@ -22,6 +25,17 @@ def resolve_kind(kind: str | None, rehearsal: bool) -> str:
     if rehearsal and kind not in (None, "rehearsal"):
         raise UsageError(f"--rehearsal and --kind {kind} contradict each other; give one of them.")
     return "rehearsal" if rehearsal else kind or "prediction"
+
+
+def show_progress() -> Callable[[int, int], None] | None:
+    """Return a counter on stderr, or nothing when nobody watches."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        click.echo(f"\rmap {done} of {total}" + ("\n" if done == total else ""), nl=False, err=True)
+
+    return show
 
 
 def echo_report(report: SubmissionReport, *, as_json: bool, verb: str) -> None:

@@ -66,7 +66,7 @@ def command(
     SOURCE is a folder or zip of predictions (16-bit PNG or .npy, named like the images), an .npz or HDF5 file with an
     array per name, or one array (N, H, W) in the order of the images.
     """
-    from adubench.commands._submission import echo_report, resolve_kind
+    from adubench.commands._submission import echo_report, resolve_kind, show_progress
     from adubench.submissions.export import export_submission
 
     report = export_submission(
@@ -81,6 +81,7 @@ def command(
         disparity_scale=disparity_scale,
         checkpoint=checkpoint,
         trained_on=trained_on,
+        progress=show_progress(),
     )
     echo_report(report, as_json=as_json, verb="wrote")
     return 0

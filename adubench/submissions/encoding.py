@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adubench.io.collection import MapCollection
+    from adubench.submissions.findings import Finding
     from adubench.submissions.planning import Job
 
 INPUTS = ("depth", "scaled-disparity", "sigmoid-disparity")
@@ -132,8 +133,12 @@ def check_size(shape: tuple[int, ...], job: Job, where: str) -> None:
 
 def encode_map(
     maps: MapCollection, job: Job, options: ExportOptions, limits: Limits, level: int
-) -> tuple[bytes, dict[str, Any], MapStatistics | None]:
-    """Encode one map and prove that it decodes to the same codes."""
+) -> tuple[bytes, dict[str, Any], MapStatistics | None, list[Finding]]:
+    """Encode one map and prove that it decodes to the same codes.
+
+    Returns:
+        (PNG, its record in the manifest, statistics, what looks wrong with the values).
+    """
     from adubench.io.png import decode_grey16, encode_grey16
 
     where = maps.where(job.source)
@@ -149,7 +154,7 @@ def encode_map(
     if not np.array_equal(decode_grey16(data, job.output), codes):
         raise AdubenchError(f"{job.output}: the encoded PNG does not decode to its values. Report this as a bug.")
     digest = digest_of(data)
-    _, numbers = scan_codes(codes, job.output, limits, digest)
+    found, numbers = scan_codes(codes, job.output, limits, digest)
     record = {
         "name": job.output,
         "image": job.image or None,
@@ -163,7 +168,7 @@ def encode_map(
         "median_m": numbers.median if numbers else None,
         "max_m": numbers.maximum if numbers else None,
     }
-    return data, record, numbers
+    return data, record, numbers, found
 
 
 def zip_record(name: str, method: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:

@@ -35,6 +35,7 @@ class _Written:
     """What one pass over the predictions wrote."""
 
     files: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     total: int = 0
     level: int = 1
 
@@ -96,8 +97,8 @@ def export_submission(
     statistics: list[MapStatistics] = []
     with package_paths(path) as (archive, manifest):
         written = _write_archive(archive, maps, jobs, options, limits, statistics, progress)
-        found += _clip_findings(written.files)
-        found += _plausibility(statistics, target, limits)
+        found += _changed_pixels(written.files, options)
+        found += _plausibility(written.findings + set_findings(statistics, target, limits))
         digest = _file_digest(archive)
         document = _manifest(written, target, options, extra)
         document["archive"] = {"name": path.name, "sha256": digest, "bytes": archive.stat().st_size}
@@ -171,12 +172,13 @@ def _one_pass(
     """Write all maps; stop early and return False as soon as the total exceeds the aim."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as package:
         for done, job in enumerate(jobs, 1):
-            data, record, numbers = encode_map(maps, job, options, limits, written.level)
+            data, record, numbers, found = encode_map(maps, job, options, limits, written.level)
             written.total += len(data)
             if aim is not None and written.total > aim:
                 return False
             package.writestr(zip_record(job.output), data)
             written.files.append(record)
+            written.findings += found
             if numbers is not None:
                 statistics.append(numbers)
             if progress is not None:
@@ -184,20 +186,25 @@ def _one_pass(
     return True
 
 
-def _clip_findings(files: list[dict[str, Any]]) -> list[Finding]:
+def _changed_pixels(files: list[dict[str, Any]], options: ExportOptions) -> list[Finding]:
+    """Say how many pixels are not what the prediction said."""
     found = []
-    clipped = [f for f in files if f["clipped"]]
-    if clipped:
-        total = sum(f["clipped"] for f in clipped)
-        message = f"{total} pixels in {len(clipped)} maps are above 255.996 m and were clipped"
-        found.append(finding("S19", message))
+    for key, code, text in (
+        ("clipped", "S19", "are above 255.996 m and were clipped"),
+        ("invalid", "S18", f"are not finite or not > 0; --on-invalid {options.on_invalid} replaced them"),
+    ):
+        changed = [f[key] for f in files if f[key]]
+        if changed:
+            found.append(finding(code, f"{sum(changed)} pixels in {len(changed)} maps {text}"))
     return found
 
 
-def _plausibility(statistics: list[MapStatistics], target: Target, limits: Limits) -> list[Finding]:
+def _plausibility(findings: list[Finding]) -> list[Finding]:
+    """Keep what is wrong with the values as warnings; missing and saturated pixels are counted over the set."""
     return [
         finding(f.code, f.message, f.file, level="warning" if f.level == "error" else f.level)
-        for f in set_findings(statistics, target, limits)
+        for f in findings
+        if f.code not in ("S18", "S19")
     ]
 
 

@@ -23,7 +23,7 @@ from adubench.evaluators.devkit import (
     mean_over_images,
 )
 from adubench.io.maps import DepthMap, SparseDepth
-from adubench.submissions.findings import Finding, finding, shown
+from adubench.submissions.findings import Finding, finding, name_list, shown
 from adubench.submissions.kitti import DEPTH_SCALE, INDEX_NAME, Limits, frame_identity
 
 if TYPE_CHECKING:
@@ -111,7 +111,10 @@ def score_package(
         entries = [e for e in entries if e.name == e.base]
     scores = ServerScores(expected=len(truths))
     if len(entries) != len(truths):
-        scores.stopped = f"{len(entries)} predictions for {len(truths)} ground-truth files; the server stops here"
+        alone = _without_partner([e.base for e in entries], [p.name for p in truths])
+        scores.stopped = f"{len(entries)} predictions for {len(truths)} ground-truth files; the server stops here" + (
+            f" (without partner: {name_list(alone)})" if alone else ""
+        )
         scores.findings.append(finding("G02", scores.stopped))
         return scores
     scores.findings += _name_findings([e.base for e in entries], [p.name for p in truths])
@@ -195,6 +198,14 @@ def _name_findings(predictions: list[str], truths: list[str]) -> list[Finding]:
     level = "warning" if comparable else "info"
     message = f"paired by sorted order like the server does; {len(differ)} pairs differ in name, first: {differ[0]}"
     return [finding("G01", message, level=level)]
+
+
+def _without_partner(predictions: list[str], truths: list[str]) -> list[str]:
+    """Name the files that only one side has; nothing when the two sides are named by different rules."""
+    sides = [{_identity(n): n for n in names} for names in (predictions, truths)]
+    if not sides[0].keys() & sides[1].keys():
+        return []
+    return sorted(side[key] for side, other in (sides, sides[::-1]) for key in side.keys() - other.keys())
 
 
 def _identity(name: str) -> tuple[str, object]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
 import json
-import sys
+import os
+import random
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -24,7 +26,7 @@ from adubench.submissions.export import export_submission
 from adubench.submissions.findings import SubmissionReport
 from adubench.submissions.kitti import KITTI_SIZE, LIMITS, TARGETS, match_names
 from adubench.submissions.validate import check_submission
-from tests.submissions.helpers import SIZE, codes, png, scene
+from tests.submissions.helpers import SIZE, codes, png, scene, write_zip
 
 
 def predictions(folder: Path, count: int = 4, suffix: str = ".npy") -> Path:
@@ -104,8 +106,8 @@ def test_manifest(tmp_path: Path) -> None:
 def test_equal_input_gives_equal_bytes_whatever_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = predictions(tmp_path / "p")
     rehearse(source, tmp_path / "a.zip")
-    for name in ("isal", "isal.igzip", "isal.isal_zlib", "numba"):
-        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("igzip", "unfilter16"):
+        monkeypatch.setattr(f"adubench.io._fast.{name}", lambda: None)
     rehearse(predictions(tmp_path / "q"), tmp_path / "b.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
@@ -318,6 +320,32 @@ def test_mdec(tmp_path: Path) -> None:
     assert not (tmp_path / "new.npz").exists()
 
 
+def test_wrapped_and_replaced_values_are_called_out(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    wavy = scene() * (1 + 0.2 * np.sin(np.arange(SIZE[1]) / 3))
+    np.save(tmp_path / "p" / "0000000000.npy", (wavy * 1000 % 65536) / 256)
+    holes = scene(1)
+    holes[3, :7] = np.nan
+    np.save(tmp_path / "p" / "0000000001.npy", holes)
+    report = rehearse(tmp_path / "p", tmp_path / "s.zip", on_invalid="zero")
+    messages = {f.code: (f.level, f.message) for f in report.findings}
+    assert messages["S20"][0] == "warning"
+    assert messages["S18"][1].startswith("7 pixels in 1 maps are not finite or not > 0; --on-invalid zero")
+
+
+def test_mutated_sources_raise_our_errors_only(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    size = (8, 12)
+    original = write_zip(tmp_path / "o.zip", {f"{i:010d}.png": png(i, size) for i in range(2)}).read_bytes()
+    for _ in range(120):
+        data = bytearray(original)
+        for _ in range(rng.choice([1, 3])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        (tmp_path / "m.zip").write_bytes(data)
+        with contextlib.suppress(AdubenchError):
+            rehearse(tmp_path / "m.zip", tmp_path / "s.zip")
+
+
 def _full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -366,6 +394,18 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot write"):
         rehearse(source, tmp_path / "file" / "s.zip")
     assert leftovers(tmp_path) == ["file", "folder.zip", "p"]
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    source = predictions(tmp_path / "p")
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(DataError, match=f"cannot write .*: {os.strerror(code)}"):
+        rehearse(source, tmp_path / "s.zip")
+    assert leftovers(tmp_path) == ["p"]
 
 
 @pytest.mark.parametrize(

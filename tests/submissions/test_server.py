@@ -142,6 +142,13 @@ def test_val_selection_names_pair_with_their_ground_truth_silently(tmp_path: Pat
     assert report.findings == ()
 
 
+def test_files_without_partner_are_named(tmp_path: Path) -> None:
+    report = score(tmp_path, {n: d for n, d in good().items() if n != "0000000002.png"})
+    assert report.scores is not None
+    assert "3 predictions for 4 ground-truth files" in report.scores["stopped"]
+    assert "without partner: 0000000002.png" in report.scores["stopped"]
+
+
 def test_filling_of_missing_pixels(tmp_path: Path) -> None:
     holes = codes()
     holes[:9] = 0

@@ -27,7 +27,7 @@ EXACT_CLUSTERS = 16
 """Up to this many clusters the swap test visits all 2^G label exchanges."""
 RANDOM_SWAPS = 100_000
 """Number of random label exchanges above `EXACT_CLUSTERS`."""
-_CHUNK_CELLS = 1 << 16  # resampled cells per chunk: indices and counts stay in the second-level cache
+_CHUNK_CELLS = 1 << 17  # resampled cells per chunk: indices and counts stay in the second-level cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,15 @@ def draw_weights(groups: int, resamples: int, seed: int = 0, *, bayes: bool = Fa
     chunk = max(1, _CHUNK_CELLS // max(groups, 1))
     kind = np.int32 if groups > np.iinfo(np.uint16).max else np.uint16
     offsets = (np.arange(min(chunk, resamples), dtype=np.intp) * groups)[:, None]
+    cells = np.empty((len(offsets), groups), dtype=np.intp)
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         if bayes:
             yield rng.dirichlet(np.ones(groups), size=rows) * groups
             continue
-        cells = rng.integers(0, groups, size=(rows, groups), dtype=kind) + offsets[:rows]
-        yield np.bincount(cells.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
+        part = cells[:rows]
+        np.add(rng.integers(0, groups, size=(rows, groups), dtype=kind), offsets[:rows], out=part)
+        yield np.bincount(part.reshape(-1), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
 
 
 def bootstrap_sums(sums: FloatArray, resamples: int = 10_000, seed: int = 0, *, bayes: bool = False) -> FloatArray:

@@ -99,20 +99,9 @@ def moment_sums(gt: NDArray[np.float32], pred: NDArray[np.float32]) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def sequential_sums(terms: NDArray[np.float32]) -> Any:
-    """Return the float32 left-to-right sums of the rows of [k, n]; no reassociation."""
-    rows, n = terms.shape
-    out = np.zeros(rows, np.float32)
-    for row in range(0, rows - 2, 3):
-        a, b, c = np.float32(0), np.float32(0), np.float32(0)
-        for i in range(n):
-            a += terms[row, i]
-            b += terms[row + 1, i]
-            c += terms[row + 2, i]
-        out[row], out[row + 1], out[row + 2] = a, b, c
-    for row in range(rows - rows % 3, rows):
-        a = np.float32(0)
-        for i in range(n):
-            a += terms[row, i]
-        out[row] = a
-    return out
+def sequential_sum(values: NDArray[np.float32]) -> Any:
+    """Return the float32 left-to-right sum of [n]; no reassociation."""
+    total = np.float32(0)
+    for i in range(values.size):
+        total += values[i]
+    return total

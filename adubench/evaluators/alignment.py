@@ -131,28 +131,38 @@ def lower_median(values: NDArray[Any]) -> Any:
     return np.partition(values, middle)[middle]
 
 
-def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Least squares a, b of a x + b = y; 0, 0 where the normal matrix is singular."""
-    n, sx, sy = float(x.size), float(x.sum()), float(y.sum())
-    sxx, sxy = float(x @ x), float(x @ y)
-    determinant = sxx * n - sx * sx
+def _line(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float]:
+    """Least squares a, b of a x + b = y; 0, 0 where the normal matrix is singular.
+
+    Products are formed in the type of x and y, sums in float64.
+    """
+    sx, sy = float(x.sum(dtype=np.float64)), float(y.sum(dtype=np.float64))
+    sxx, sxy = float((x * x).sum(dtype=np.float64)), float((x * y).sum(dtype=np.float64))
+    determinant = sxx * x.size - sx * sx
     if not determinant > 0:
         return 0.0, 0.0
-    return (n * sxy - sx * sy) / determinant, (sxx * sy - sx * sxy) / determinant
+    return (x.size * sxy - sx * sy) / determinant, (sxx * sy - sx * sxy) / determinant
 
 
-def _disparity_line(gt: FloatArray, pred: FloatArray, whole: FloatArray) -> tuple[NDArray[np.float64], Info]:
-    """Fit a / p + b = 1 / g and return the aligned disparity of every pixel."""
+def _disparity_line(
+    gt: FloatArray, pred: FloatArray, whole: FloatArray, dtype: type[np.floating[Any]]
+) -> tuple[NDArray[np.float64], Info]:
+    """Fit a / p + b = 1 / g with products in `dtype` and return the aligned disparity of every pixel."""
     good = (pred > 0) & np.isfinite(pred)
+    x, y = pred[good].astype(dtype), gt[good].astype(dtype)
     with np.errstate(all="ignore"):
-        scale, shift = _line(1.0 / pred[good].astype(np.float64), 1.0 / gt[good].astype(np.float64))
+        scale, shift = _line(dtype(1) / x, dtype(1) / y)
         inverse = np.where(whole > 0, 1.0 / whole.astype(np.float64), 0.0)
     return scale * inverse + shift, {"scale": scale, "shift": shift}
 
 
 def _lsqr(gt: FloatArray, pred: FloatArray, whole: FloatArray) -> tuple[FloatArray, Info]:
-    """Scale and shift of disparity (MiDaS style); 0 where the aligned disparity is not positive (slowtv_monodepth)."""
-    disparity, info = _disparity_line(gt, pred, whole)
+    """Scale and shift of disparity (MiDaS style); 0 where the aligned disparity is not positive (slowtv_monodepth).
+
+    The products are float32 as in the reference. That decides what one pixel gives: its determinant is the rounding
+    error of x^2 alone, and where it is positive the line passes through the pixel.
+    """
+    disparity, info = _disparity_line(gt, pred, whole, np.float32)
     with np.errstate(divide="ignore"):
         depth = np.where(disparity > 0, 1.0 / disparity, 0.0)
     return depth.astype(np.float32), info
@@ -160,7 +170,7 @@ def _lsqr(gt: FloatArray, pred: FloatArray, whole: FloatArray) -> tuple[FloatArr
 
 def _disparity_lsqr(gt: FloatArray, pred: FloatArray, whole: FloatArray) -> tuple[FloatArray, Info]:
     """As `lsqr`, aligned disparity clamped from below at the farthest ground truth (MoGe)."""
-    disparity, info = _disparity_line(gt, pred, whole)
+    disparity, info = _disparity_line(gt, pred, whole, np.float64)
     if gt.size == 0:
         return whole, info
     depth = 1.0 / np.maximum(disparity, 1.0 / np.float64(gt.max()))

@@ -149,9 +149,9 @@ def float32_errors(gt: FloatArray, pred: FloatArray) -> FloatArray:
 def running_sums(terms: Sequence[FloatArray]) -> list[np.float32]:
     """Left-to-right float32 sums of vectors [n], every addition rounded; numpy's own sum adds pairwise."""
     if compiled_in_use():
-        from adubench.evaluators._kernels import sequential_sums
+        from adubench.evaluators._kernels import sequential_sum
 
-        return list(sequential_sums(np.stack(terms)))
+        return [np.float32(sequential_sum(term)) for term in terms]
     steps = np.empty(terms[0].size, np.float32)  # one buffer: fresh pages for every vector cost more than the sums
     out = []
     for term in terms:

@@ -89,41 +89,47 @@ def _unfilter16(stream: Any, out: Any) -> int:
     for y in range(height):
         row = y * (2 * width + 1) + 1
         kind = stream[row - 1]
+        # Unsigned positions and plain views spare the check for negative ones, so that loops vectorise.
+        high, low = stream[row : row + 2 * width : 2], stream[row + 1 : row + 2 * width : 2]
+        this, prev = out[y], out[max(y - 1, 0)]
         if kind == 0 or (kind == 2 and y == 0):
             for x in range(width):
-                out[y, x] = (np.uint16(stream[row + 2 * x]) << 8) | stream[row + 2 * x + 1]
+                i = np.uint64(row + 2 * x)
+                this[x] = (np.uint16(stream[i]) << 8) | stream[i + np.uint64(1)]
         elif kind == 1:
             a0, a1 = np.uint8(0), np.uint8(0)
             for x in range(width):
-                a0 = np.uint8(a0 + stream[row + 2 * x])
-                a1 = np.uint8(a1 + stream[row + 2 * x + 1])
-                out[y, x] = (np.uint16(a0) << 8) | a1
+                i = np.uint64(row + 2 * x)
+                a0 = np.uint8(a0 + stream[i])
+                a1 = np.uint8(a1 + stream[i + np.uint64(1)])
+                this[x] = (np.uint16(a0) << 8) | a1
         elif kind == 2:
             for x in range(width):
-                up = out[y - 1, x]
-                high = np.uint8(stream[row + 2 * x] + (up >> 8))
-                low = np.uint8(stream[row + 2 * x + 1] + (up & 255))
-                out[y, x] = (np.uint16(high) << 8) | low
+                i = np.uint64(row + 2 * x)
+                b0 = np.uint8(stream[i] + (prev[x] >> 8))
+                b1 = np.uint8(stream[i + np.uint64(1)] + (prev[x] & 255))
+                this[x] = (np.uint16(b0) << 8) | b1
         elif kind == 3:
             i0, i1 = 0, 0
             for x in range(width):
-                above = int(out[y - 1, x]) if y > 0 else 0
-                i0 = (int(stream[row + 2 * x]) + ((i0 + (above >> 8)) >> 1)) & 255
-                i1 = (int(stream[row + 2 * x + 1]) + ((i1 + (above & 255)) >> 1)) & 255
-                out[y, x] = (i0 << 8) | i1
+                above = int(prev[x]) if y > 0 else 0
+                i0 = (int(high[x]) + ((i0 + (above >> 8)) >> 1)) & 255
+                i1 = (int(low[x]) + ((i1 + (above & 255)) >> 1)) & 255
+                this[x] = (i0 << 8) | i1
         elif kind == 4:
             i0, i1, c0, c1 = 0, 0, 0, 0
             for x in range(width):
-                above = int(out[y - 1, x]) if y > 0 else 0
-                b0, b1 = above >> 8, above & 255
-                pa, pb, pc = abs(b0 - c0), abs(i0 - c0), abs(i0 + b0 - 2 * c0)
-                near = b0 if pb <= pc else c0
-                i0 = (int(stream[row + 2 * x]) + (i0 if pa <= pb and pa <= pc else near)) & 255
-                pa, pb, pc = abs(b1 - c1), abs(i1 - c1), abs(i1 + b1 - 2 * c1)
-                near = b1 if pb <= pc else c1
-                i1 = (int(stream[row + 2 * x + 1]) + (i1 if pa <= pb and pa <= pc else near)) & 255
-                out[y, x] = (i0 << 8) | i1
-                c0, c1 = b0, b1
+                above = int(prev[x]) if y > 0 else 0
+                # With p = a + b - c: |p - a| = |b - c|, |p - b| = |a - c|, |p - c| = |(b - c) + (a - c)|.
+                u, v, b = (above >> 8) - c0, i0 - c0, above >> 8
+                near = b if abs(v) <= abs(u + v) else c0
+                i0 = (int(high[x]) + (i0 if abs(u) <= abs(v) and abs(u) <= abs(u + v) else near)) & 255
+                c0 = b
+                u, v, b = (above & 255) - c1, i1 - c1, above & 255
+                near = b if abs(v) <= abs(u + v) else c1
+                i1 = (int(low[x]) + (i1 if abs(u) <= abs(v) and abs(u) <= abs(u + v) else near)) & 255
+                c1 = b
+                this[x] = (i0 << 8) | i1
         else:
             return y
     return -1

@@ -1,6 +1,15 @@
 """Write packs: spool the values to disk while maps come in, lay them out contiguously at the end.
 
-Memory stays flat in the number of maps, and the file appears under its name only when it is complete.
+Memory stays flat in the number of maps, and the file appears under its name only when it is complete. Parts of a file:
+
+- attributes `adubench_pack` (version), `kind`, `layout`, `dtype`, `scale` (quantity = value / scale), `protocol_first`,
+  `adubench_version`, `content_sha256`; `index_sha256` (ground truth) or `ground_truth_sha256` (values at its pixels);
+- `names`, `attrs`, `sources`: JSON in UTF-8 as bytes; a source is [map, path, size, mtime_ns, sha256];
+- `shapes` int32 [N, 2]; `offsets` int64 [N + 1], where each map starts among the values; `n_first` int64 [N] where the
+  pixels of one protocol come first;
+- contiguous layout: `values` uint16 or float32 [total], and `index` uint32 [total] for ground truth; dense maps of equal
+  size are one dataset `maps` [N, H, W] instead;
+- archival layout: `values_blobs` and `index_blobs` uint8 with `values_ends` and `index_ends` int64 [N + 1].
 """
 
 from __future__ import annotations
@@ -24,6 +33,8 @@ from adubench.io.atomic import atomic_path
 from adubench.io.maps import DepthMap, SparseDepth
 
 _BLOCK = 1 << 23
+# A format that HDF5 1.10 reads and whose metadata carry checksums; data start at multiples of 64 bytes.
+_FORMAT: dict[str, Any] = {"libver": ("v108", "v110"), "alignment_threshold": 4096, "alignment_interval": 64}
 
 
 class PackWriter:
@@ -199,7 +210,7 @@ class PackWriter:
         import h5py
 
         try:
-            with h5py.File(self._target, "w", libver="latest", alignment_threshold=4096, alignment_interval=64) as file:
+            with h5py.File(self._target, "w", **_FORMAT) as file:
                 self._write_tables(file)
                 self._write_data(file)
         except RuntimeError as error:  # how HDF5 may report a full disk

@@ -7,6 +7,7 @@ read of known bytes; the archival layout (`pack_codec`) is several times smaller
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ class Pack:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", None) is not None:
+        with contextlib.suppress(Exception):  # at interpreter exit modules may be gone
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from adubench.datasets.synthdrive.writer import SynthDriveInfo, read_info, write_dataset
+from adubench.datasets.synthdrive.info import SynthDriveInfo, read_info
+from adubench.datasets.synthdrive.writer import write_dataset
 
 __all__ = ["SynthDriveInfo", "read_info", "write_dataset"]

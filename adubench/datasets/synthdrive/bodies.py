@@ -53,8 +53,8 @@ def prism(spot: Spot, profile: Iterable[tuple[float, float]], half: float, axis:
           colour: Colour, params: Sequence[float] = (), taper: float = 0.0) -> Primitive:  # fmt: skip
     """Extrude a convex counter-clockwise profile by +-half along `axis`.
 
-    The profile lies in (x, z) for axis "y", in (y, z) for "x", in (x, y) for "z". Faces: the edges in order, then the two
-    ends. With `taper` (axis "y") the ends lean inwards by that slope above z = profile's lowest point.
+    The profile lies in (x, z) for axis "y", in (y, z) for "x", in (x, y) for "z". Faces: the edges in order, then the
+    two ends. With `taper` (axis "y") the ends lean inwards by that slope above z = profile's lowest point.
     """
     points = np.array(list(profile), float)
     edges = np.roll(points, -1, 0) - points
@@ -78,6 +78,17 @@ def prism(spot: Spot, profile: Iterable[tuple[float, float]], half: float, axis:
             sign * half,
         )
     return convex(spot, normals, offsets, vertices, material, thing, colour, params)
+
+
+def bevel(body: Primitive, half: float, width: float, cut: float) -> Primitive:
+    """Cut the four upright corners of a car-like prism whose box is +-half by +-width."""
+    slope = math.hypot(0.55, 1.0)
+    local = np.array([[0.55 * sx, sy, 0.12] for sx in (-1, 1) for sy in (-1, 1)]) / slope
+    offsets = np.full(4, (0.55 * half + width - cut * 0.5) / slope)
+    turned = _world(local, (0, 0, 0, body.yaw))
+    body.normals = np.concatenate([body.normals, turned])
+    body.offsets = np.concatenate([body.offsets, offsets + turned @ body.origin])
+    return body
 
 
 def cylinder(spot: Spot, radius: float, height: float, material: int, thing: int, colour: Colour,
@@ -132,28 +143,36 @@ def car(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
     cabin = [(-h + rear[0], belt - 0.1), (h - front[0], belt - 0.1), (h - front[1], top), (-h + rear[1], top)]
     params = (h, width, belt, top, h - front[0], -h + rear[0])
     parts = [
-        prism(spot, body, width, "y", CAR_BODY, thing, colour, params, taper=0.06),
-        prism(spot, cabin, width - 0.03, "y", CAR_CABIN, thing, colour, params, taper=0.22),
+        bevel(prism(spot, body, width, "y", CAR_BODY, thing, colour, params, taper=0.06), h, width, 0.20),
+        bevel(prism(spot, cabin, width - 0.03, "y", CAR_CABIN, thing, colour, params, taper=0.22), h, width, 0.62),
     ]
     ring = [(0.31 * math.cos(2 * math.pi * k / 10), 0.31 * math.sin(2 * math.pi * k / 10)) for k in range(10)]
-    for x in (0.6 * h, -0.62 * h):
-        parts.append(prism(_at(spot, x, 0, 0.31), ring, width + 0.015, "y", WHEEL, thing, (0.02, 0.02, 0.02)))
-    return parts
+    axles = [_at(spot, x, 0, 0.31) for x in (0.6 * h, -0.62 * h)]
+    return parts + [prism(axle, ring, width + 0.015, "y", WHEEL, thing, (0.02, 0.02, 0.02)) for axle in axles]
 
 
-def tree(spot: Spot, thing: int, dice: random.Random, size: float = 1.0) -> list[Primitive]:
-    """Make a tree: trunk and four to six leafy blobs."""
-    trunk, green = (2.0 + 0.9 * dice.random()) * size, 0.8 + 0.4 * dice.random()
+def tree(spot: Spot, thing: int, dice: random.Random, size: float = 1.0, clumps: int = 5) -> list[Primitive]:
+    """Make a tree: a trunk and leafy clumps (`clumps` or one more)."""
+    trunk, green = (1.7 + 0.7 * dice.random()) * size, 0.8 + 0.4 * dice.random()
     colour = (0.075 * green * (0.8 + 0.7 * dice.random()), 0.115 * green, 0.035 * green)
-    parts = [cylinder(spot, 0.11 + 0.09 * dice.random(), trunk + 1.0, BARK, thing, (0.13, 0.10, 0.075))]
-    reach = (1.25 + 0.5 * dice.random()) * size
-    for k in range(4 + int(3 * dice.random())):
+    parts = [cylinder(spot, 0.09 + 0.08 * dice.random(), trunk + 1.6, BARK, thing, (0.13, 0.10, 0.075))]
+    reach = (1.35 + 0.45 * dice.random()) * size
+    for k in range(clumps + int(2 * dice.random())):
         angle = 2.4 * k + dice.random()
-        out, up = (0.0, 0.9 * reach) if k == 0 else (0.75 * reach, (0.2 + 0.9 * dice.random()) * reach)
-        radius = reach * (0.8 + 0.3 * dice.random())
+        out, up = (0.0, 1.75 * reach) if k == 0 else (0.72 * reach, (0.15 + 1.2 * dice.random()) * reach)
+        radius = reach * (0.75 + 0.3 * dice.random())
         centre = _at(spot, out * math.cos(angle), out * math.sin(angle), trunk + 0.35 * reach + up, angle)
-        parts.append(ellipsoid(centre, (radius, radius * 0.9, radius * 0.85), LEAVES, thing, colour, holes=0.40))
+        parts += leafy(centre, (radius, radius * 0.92, radius * 0.95), thing, colour)
     return parts
+
+
+def leafy(spot: Spot, radii: tuple[float, float, float], thing: int, colour: Colour) -> list[Primitive]:
+    """Make a clump of leaves: a dense core in a loose shell, so that the outline is ragged."""
+    inner = (radii[0] * 0.85, radii[1] * 0.85, radii[2] * 0.85)
+    return [
+        ellipsoid(spot, inner, LEAVES, thing, colour, holes=0.42),
+        ellipsoid(spot, radii, LEAVES, thing, colour, holes=0.58),
+    ]
 
 
 def conifer(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
@@ -162,9 +181,7 @@ def conifer(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
     colour = (0.035, 0.07 + 0.03 * dice.random(), 0.03)
     parts = [cylinder(spot, 0.13, 2.2, BARK, thing, (0.11, 0.085, 0.06))]
     for share, width in ((0.36, 1.25), (0.62, 0.95), (0.86, 0.55)):
-        parts.append(
-            ellipsoid(_at(spot, 0, 0, height * share + 0.6), (width, width, height * 0.24), LEAVES, thing, colour, 0.36)
-        )
+        parts += leafy(_at(spot, 0, 0, height * share + 0.6), (width, width, height * 0.24), thing, colour)
     return parts
 
 
@@ -193,7 +210,8 @@ def sign(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
 
 def person(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
     """Make a standing person."""
-    coat = (0.05 + 0.5 * dice.random(), 0.05 + 0.3 * dice.random(), 0.06 + 0.4 * dice.random())
+    dark, warm = 0.04 + 0.22 * dice.random() ** 2, 0.7 + 0.6 * dice.random()
+    coat = (dark * warm, dark, dark * (1.75 - 0.7 * warm))
     legs = (0.04, 0.045, 0.07 + 0.08 * dice.random())
     tall = 0.92 + 0.14 * dice.random()
     stride = 0.10 + 0.1 * dice.random()

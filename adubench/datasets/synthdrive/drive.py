@@ -44,8 +44,8 @@ def record(world: World, rig: Rig, every_frame: bool = False) -> Iterator[DriveF
     Args:
         world: the world with its poses.
         rig: the sensors.
-        every_frame: accumulate at the ends of the drive too, from the scans there are (DrivingStereo), instead of leaving
-            the first and last five frames without ground truth (KITTI).
+        every_frame: accumulate at the ends of the drive too, from the scans there are (DrivingStereo), instead of
+            leaving the first and last five frames without ground truth (KITTI).
     """
     frames = len(world.poses)
     lightmap = bake(world, min(0.25, max(0.08, 0.1 * 1242 / rig.size[1])))
@@ -63,14 +63,22 @@ def record(world: World, rig: Rig, every_frame: bool = False) -> Iterator[DriveF
         if every_frame or WINDOW <= frame < frames - WINDOW:
             clouds = [cloud for _, cloud in scans.values()]
             for camera in CAMERAS:
-                to_camera = np.linalg.inv(rig.camera_pose(world.poses[frame], camera))
-                truth[camera] = accumulate(clouds, to_camera, rig, views[camera].depth)
+                to_camera = invert(rig.camera_pose(world.poses[frame], camera))
+                truth[camera] = accumulate(clouds, to_camera, rig, views[camera].depth, world.seed + frame)
                 raw[camera] = nearest_map(project(scans[frame][1], to_camera, rig), rig.size)
         yield DriveFrame(frame, views, scans[frame][0], truth, raw)
 
 
+def invert(rigid: F64) -> F64:
+    """Invert a rigid motion [4, 4]."""
+    out = np.eye(4)
+    out[:3, :3] = rigid[:3, :3].T
+    out[:3, 3] = -rigid[:3, :3].T @ rigid[:3, 3]
+    return out
+
+
 def boundaries(view: View) -> NDArray[np.bool_]:
-    """Occlusion boundaries [H, W]: pixels with a 4-neighbour of another object that is more than 10 % farther, or sky."""
+    """Occlusion boundaries [H, W]: pixels with a 4-neighbour of another object more than 10 % farther, or sky."""
     depth = np.where(view.depth > 0, view.depth, np.float32(1e4))
     out = np.zeros(depth.shape, np.bool_)
     for axis in (0, 1):

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adubench.datasets.synthdrive.drive import CAMERAS, DriveFrame, boundaries
+from adubench.datasets.synthdrive.drive import CAMERAS, DriveFrame, boundaries, invert
 from adubench.datasets.synthdrive.geometry import F64
-from adubench.datasets.synthdrive.noise import F32
 from adubench.datasets.synthdrive.rig import Rig, drivingstereo_rig, kitti_rig
 from adubench.datasets.synthdrive.world import World
+from adubench.io.depth_png import encode_depth
+from adubench.io.png import encode_grey16
 
 Layout = Literal["kitti", "drivingstereo"]
 DATE = "2031_01_01"
@@ -40,14 +41,13 @@ def make_rig(size: tuple[int, int], layout: Layout) -> Rig:
     return kitti_rig(size) if layout == "kitti" else drivingstereo_rig(size)
 
 
-def codes(depth: F32) -> NDArray[np.uint16]:
-    """Metres (or pixels of disparity) as uint16 codes of 1/256; 0 stays 0."""
-    scaled = np.clip(np.rint(depth.astype(np.float64) * 256), 1, 65535)
-    return np.where(depth > 0, scaled, 0).astype(np.uint16)
+def grey16(codes: NDArray[np.uint16]) -> bytes:
+    """Encode codes as 16-bit PNG, with bytes that do not depend on optional packages."""
+    return encode_grey16(codes, portable=True)
 
 
-def png(array: NDArray[np.generic]) -> bytes:
-    """Encode a grey (8 or 16 bit) or RGB picture."""
+def png(array: NDArray[np.uint8]) -> bytes:
+    """Encode an 8-bit grey or RGB picture."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
@@ -79,17 +79,21 @@ class KittiLayout:
         for camera in CAMERAS:
             view, eye = frame.views[camera], f"image_0{camera}"
             out[f"{drive}/{eye}/data/{name}.png"] = png(view.image)
-            out[f"{drive}/dense_depth/{eye}/{name}.png"] = png(codes(view.depth))
-            out[f"{drive}/semantics/{eye}/{name}.png"] = png(view.things)
+            out[f"{drive}/dense_depth/{eye}/{name}.png"] = grey16(encode_depth(view.depth))
+            out[f"{drive}/semantics/{eye}/{name}.png"] = grey16(view.things)
             out[f"{drive}/boundaries/{eye}/{name}.png"] = png(boundaries(view).astype(np.uint8) * np.uint8(255))
             if camera in frame.ground_truth:
-                out[f"{drive}/proj_depth/groundtruth/{eye}/{name}.png"] = png(codes(frame.ground_truth[camera]))
-                out[f"{drive}/proj_depth/velodyne_raw/{eye}/{name}.png"] = png(codes(frame.velodyne_raw[camera]))
+                out[f"{drive}/proj_depth/groundtruth/{eye}/{name}.png"] = grey16(
+                    encode_depth(frame.ground_truth[camera])
+                )
+                out[f"{drive}/proj_depth/velodyne_raw/{eye}/{name}.png"] = grey16(
+                    encode_depth(frame.velodyne_raw[camera])
+                )
         return out
 
     def drive(self, world: World) -> dict[str, bytes]:
         """Files of the drive as a whole."""
-        first = np.linalg.inv(self.rig.camera_pose(world.poses[0], 2))
+        first = invert(self.rig.camera_pose(world.poses[0], 2))
         rows = [first @ self.rig.camera_pose(pose, 2) for pose in world.poses]
         text = "".join(" ".join(f"{v:.9e}" for v in row[:3].reshape(-1)) + "\n" for row in rows)
         return {f"{drive_name(self.number, 'kitti')}_sync/poses.txt": text.encode()}
@@ -135,8 +139,8 @@ class DrivingStereoLayout:
         return {
             f"left/{stem}.jpg": jpeg(frame.views[2].image),
             f"right/{stem}.jpg": jpeg(frame.views[3].image),
-            f"depth/{stem}.png": png(codes(depth)),
-            f"disparity/{stem}.png": png(codes(disparity)),
+            f"depth/{stem}.png": grey16(encode_depth(depth)),
+            f"disparity/{stem}.png": grey16(encode_depth(disparity)),
         }
 
     def drive(self, world: World) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ MAX_RANGE_M = 90.0
 MIN_RANGE_M = 1.5
 WINDOW = 5
 TOLERANCE_M, TOLERANCE = 0.05, 0.01
+MATCHED = 0.6
 
 
 def scan(scene: Scene, rig: Rig, frame: int) -> F32:
@@ -47,7 +48,7 @@ def scan(scene: Scene, rig: Rig, frame: int) -> F32:
 
 def _thinning(rig: Rig) -> float:
     """Share of rays fired: pictures with fewer rows would otherwise be covered more densely than KITTI's."""
-    return min(1.0, rig.size[0] / 375) ** 0.6
+    return float(min(1.0, rig.size[0] / 375) ** 0.6)
 
 
 def _return_chance(scene: Scene, ray: F32, code: NDArray[np.int32], distance: F64, stretch: F64) -> F64:
@@ -91,15 +92,17 @@ def nearest_map(points: Projected, size: tuple[int, int]) -> F32:
     return np.where(np.isfinite(out), out, 0).reshape(size).astype(np.float32)
 
 
-def accumulate(clouds: list[F64], world_to_camera: F64, rig: Rig, dense: F32) -> F32:
+def accumulate(clouds: list[F64], world_to_camera: F64, rig: Rig, dense: F32, seed: int) -> F32:
     """Merge world-frame scans into one map and keep what agrees with the view.
 
-    KITTI rejects points that disagree with a stereo reconstruction (moving and occluded ones); here the exact depth takes
-    that part: a point stays if it is within TOLERANCE_M + TOLERANCE * depth of its pixel's depth.
+    KITTI rejects points that disagree with a stereo reconstruction (moving and occluded ones); here the exact depth
+    takes that part: a point stays if it is within TOLERANCE_M + TOLERANCE * depth of its pixel's depth. A
+    reconstruction is not complete either, so only the share MATCHED of all points has the chance.
     """
     seen = project(np.concatenate(clouds), world_to_camera, rig)
     exact = dense.reshape(-1)[seen.pixel]
-    agree = (exact > 0) & (np.abs(seen.depth - exact) <= TOLERANCE_M + TOLERANCE * exact)
+    agree = (exact > 0) & (hash_unit(np.arange(exact.size), seed=seed) < MATCHED)
+    agree &= np.abs(seen.depth - exact) <= TOLERANCE_M + TOLERANCE * exact
     return nearest_map(Projected(seen.pixel[agree], seen.depth[agree]), rig.size)
 
 

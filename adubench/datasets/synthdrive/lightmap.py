@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from adubench.datasets.synthdrive.bodies import FACADE, LEAVES
-from adubench.datasets.synthdrive.geometry import F64, Primitive
+from adubench.datasets.synthdrive.bodies import LEAVES
+from adubench.datasets.synthdrive.geometry import F64, Primitive, meets
 from adubench.datasets.synthdrive.noise import F32, grain
 from adubench.datasets.synthdrive.road import Road
 from adubench.datasets.synthdrive.scene import Scene
@@ -108,7 +107,7 @@ def _patch(lightmap: Lightmap, road: Road, points: F64) -> tuple[slice, slice, F
 def _shadow(body: Primitive, x: F32, y: F32, sun: F64) -> F32:
     """How much of the sun `body` takes from ground points, 0..1."""
     if body.kind == "convex":
-        return _between(body.normals, body.offsets, x, y, 0.0, sun).astype(np.float32)
+        return meets(body, x, y, 0.0, sun).astype(np.float32)
     light = sun.astype(np.float32)
     if body.kind == "cylinder":
         reach = np.float32(body.radii[2] / sun[2])
@@ -118,15 +117,16 @@ def _shadow(body: Primitive, x: F32, y: F32, sun: F64) -> F32:
         along = (dx * across[0] + dy * across[1]) / length
         off = np.abs(dx * across[1] - dy * across[0]) / length
         inside = (off < np.float32(max(body.radii[0], 0.07))) & (along > 0) & (along < reach * length)
-        return inside.astype(np.float32)
+        return np.asarray(inside, np.float32)
     dx, dy = x - np.float32(body.origin[0]), y - np.float32(body.origin[1])
     dz = np.float32(-body.origin[2])
     mean = np.float32(float(body.radii.mean()) ** 2)
     closest = dx * light[0] + dy * light[1] + dz * light[2]
     off = dx * dx + dy * dy + dz * dz - closest * closest
-    dapple = grain().nearest(x * np.float32(1 / 9.0), y * np.float32(1 / 9.0))
+    dapple = grain().sample(x * np.float32(1 / 9.0), y * np.float32(1 / 9.0))
     edge = np.clip((mean * (1 - np.float32(0.5) * (dapple < 0.5)) - off) / (np.float32(0.3) * mean), 0, 1)
-    return np.float32(0.85) * edge
+    shade: F32 = np.float32(0.85) * edge
+    return shade
 
 
 def _covers(body: Primitive, x: F32, y: F32) -> F32:
@@ -136,61 +136,11 @@ def _covers(body: Primitive, x: F32, y: F32) -> F32:
         height = np.float32(body.vertices[:, 2].min() + 0.2)
         for n, offset in zip(body.normals.astype(np.float32), body.offsets, strict=True):
             inside &= n[0] * x + n[1] * y + n[2] * height < np.float32(offset)
-        return np.float32(0.9) * inside
+        return inside.astype(np.float32) * np.float32(0.9)
     dx, dy = x - np.float32(body.origin[0]), y - np.float32(body.origin[1])
     radius = np.float32(max(float(body.radii[0]), 0.15))
-    return np.float32(0.9) * (dx * dx + dy * dy < radius * radius)
-
-
-def _between(normals: F64, offsets: F64, x: F32, y: F32, z: float, sun: F64) -> NDArray[np.bool_]:
-    """Whether the ray from (x, y, z) towards the sun meets a convex body."""
-    enter = np.zeros(x.shape, np.float32)
-    leave = np.full(x.shape, 1e9, np.float32)
-    for n, offset in zip(normals, offsets, strict=True):
-        rate = float(n @ sun)
-        gap = np.float32(n[0]) * x + np.float32(n[1]) * y + np.float32(n[2] * z - offset)
-        if abs(rate) < 1e-9:
-            leave[gap > 0] = -1
-            continue
-        t = gap * np.float32(-1 / rate)
-        if rate < 0:
-            np.maximum(enter, t, out=enter)
-        else:
-            np.minimum(leave, t, out=leave)
-    out: NDArray[np.bool_] = enter < leave
+    out: F32 = (dx * dx + dy * dy < radius * radius).astype(np.float32) * np.float32(0.9)
     return out
-
-
-def sunlit(world: World, bodies: list[Primitive]) -> F32:
-    """Whether the sun reaches the middle of each body past the buildings: float32 [n], 0 or 1."""
-    sun = np.array(world.weather.sun)
-    centres = np.array([body.vertices.mean(0) for body in bodies])
-    lit = np.ones(len(bodies), np.float32)
-    for wall in world.primitives[1:]:
-        if wall.material == FACADE:
-            x, y = centres[:, 0].astype(np.float32), centres[:, 1].astype(np.float32)
-            lit *= 1 - _shaded_by(wall, x, y, centres[:, 2], sun)
-    for number, body in enumerate(bodies):
-        if body.material == FACADE:
-            lit[number] = 1
-    return lit
-
-
-def _shaded_by(wall: Primitive, x: F32, y: F32, z: F64, sun: F64) -> F32:
-    # A point at height z is shaded like the ground point that its sun ray starts from, if the wall is beyond the point.
-    lifted_x, lifted_y = x, y
-    enter = np.zeros(x.shape, np.float32)
-    leave = np.full(x.shape, 1e9, np.float32)
-    for n, offset in zip(wall.normals, wall.offsets, strict=True):
-        rate = float(n @ sun)
-        gap = (n[0] * lifted_x + n[1] * lifted_y + n[2] * z - offset).astype(np.float32)
-        if abs(rate) < 1e-9:
-            leave[gap > 0] = -1
-        elif rate < 0:
-            enter = np.maximum(enter, gap * np.float32(-1 / rate))
-        else:
-            leave = np.minimum(leave, gap * np.float32(-1 / rate))
-    return (enter < leave).astype(np.float32)
 
 
 def _blur(layer: F32, cells: int, axis: int) -> F32:

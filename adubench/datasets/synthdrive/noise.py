@@ -69,12 +69,6 @@ class NoiseTile:
         out: F32 = upper + (lower - upper) * fy
         return out
 
-    def nearest(self, u: F32, v: F32) -> F32:
-        """Look up the nearest texel of the finest level at u, v (unit: whole tiles)."""
-        xi = np.floor(u * np.float32(TILE)).astype(np.int32) & (TILE - 1)
-        yi = np.floor(v * np.float32(TILE)).astype(np.int32) & (TILE - 1)
-        return self.flat.take(yi * TILE + xi)
-
 
 def _octave(cells: int, seed: int) -> F32:
     """Value noise [TILE, TILE] with `cells` lattice cells along the side, smoothly interpolated."""
@@ -118,21 +112,23 @@ def grain() -> NoiseTile:
     return noise_tile(16, 5, 0.95, seed=23, spread=0.2)
 
 
-def stripes(x: F32, period: float | F32, on: float | F32, width: F32) -> F32:
+def stripes(x: F32, period: Any, on: Any, width: F32) -> F32:
     """Share of a box of size `width` around x that a stripe covers; stripes are [k period, k period + on).
 
     The closed form of a box-filtered square wave: no aliasing however far away the surface is.
     """
     half = np.maximum(width, np.float32(1e-5)) * np.float32(0.5)
-    return (_integral(x + half, period, on) - _integral(x - half, period, on)) / (half + half)
+    out: F32 = (_integral(x + half, period, on) - _integral(x - half, period, on)) / (half + half)
+    return out
 
 
-def band(x: F32, low: float | F32, high: float | F32, width: F32) -> F32:
+def band(x: F32, low: Any, high: Any, width: F32) -> F32:
     """Share of a box of size `width` around x that lies in [low, high]."""
     w = np.maximum(width, np.float32(1e-5))
     half = w * np.float32(0.5)
     inside = np.minimum(x + half, np.float32(high)) - np.maximum(x - half, np.float32(low))
-    return np.clip(inside / w, 0, 1)
+    out: F32 = np.clip(inside / w, 0, 1)
+    return out
 
 
 def smooth(x: F32, low: float, high: float) -> F32:
@@ -142,7 +138,7 @@ def smooth(x: F32, low: float, high: float) -> F32:
     return out
 
 
-def _integral(x: F32, period: float | F32, on: float | F32) -> F32:
+def _integral(x: F32, period: Any, on: Any) -> F32:
     """Length of stripe in [0, x]."""
     count = np.floor(x / period)
     out: F32 = count * on + np.minimum(x - count * period, on)

@@ -50,7 +50,7 @@ def render(scene: Scene, rig: Rig, frame: int, camera: int, lightmap: Lightmap) 
 
 
 def shade_hits(scene: Scene, grid: RayGrid, hits: Hits, index: NDArray[np.intp], rig: Rig, lightmap: Lightmap) -> F32:
-    """Shade the rays at flat positions `index`; returns exposed linear RGB, float32 [3, n]. Works in cache-sized pieces."""
+    """Shade the rays at flat positions `index`, in cache-sized pieces; exposed linear RGB, float32 [3, n]."""
     out = np.empty((3, index.size), np.float32)
     code, w = hits.code.reshape(-1), hits.w.reshape(-1)
     width = grid.shape[1]
@@ -86,7 +86,8 @@ def develop(colour: F32, noise: float, seed: int) -> NDArray[np.uint8]:
     low = index.astype(np.int32)
     grey = _TONE.take(low) + _SLOPE.take(low) * (index - low)
     grey += np.float32(noise) * _noise(height, width, seed)
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8).transpose(1, 2, 0).copy()
+    bytes_: NDArray[np.uint8] = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(bytes_.transpose(1, 2, 0))
 
 
 def _tone_curve() -> F32:

@@ -38,7 +38,7 @@ class Rig:
     velo_shift: F64
 
     @property
-    def K(self) -> F64:
+    def K(self) -> F64:  # noqa: N802
         """Intrinsic matrix [3, 3]."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
 
@@ -98,7 +98,8 @@ def _turn(yaw: float, pitch: float, roll: float) -> F64:
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1.0]])
-    return about_z @ about_x @ about_y
+    out: F64 = about_z @ about_x @ about_y
+    return out
 
 
 def _rig(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adubench.datasets.synthdrive.geometry import (
+    F64,
     FACE_BITS,
     SKY,
     Hits,
@@ -29,7 +30,8 @@ class Tables:
 
     Attributes:
         material: int16. thing: int32. origin: float32 [n, 3]. cos, sin: of the yaw. colour: [n, 3]. params: [n, 6].
-        normals: float32 [n, 32, 3], faces of convex bodies. radii: [n, 3]. round_body: 0 convex, 1 ellipsoid, 2 cylinder.
+        normals: float32 [n, 32, 3], faces of convex bodies. radii: [n, 3]. round_body: 0 convex, 1 ellipsoid, 2
+            cylinder. lit: float32, 0 in the shadow of a building, else 1.
     """
 
     material: NDArray[np.int16]
@@ -42,6 +44,7 @@ class Tables:
     normals: F32
     radii: F32
     round_body: NDArray[np.int8]
+    lit: F32
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Scene:
     world: World
     bodies: list[Primitive]
     tables: Tables
+    vertices: F64
 
     @property
     def road(self) -> Road:
@@ -62,11 +66,16 @@ class Scene:
         shape = grid.shape
         hits = Hits(np.zeros(shape, np.float32), np.full(shape, SKY, np.int32))
         cast_ground(grid, self.world.road, hits)
-        for number, body in enumerate(self.bodies):
+        boxes, nearest = grid.windows(self.vertices)
+        for number in np.flatnonzero((boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])):
+            body = self.bodies[number]
+            r0, r1, c0, c1 = box = tuple(boxes[number].tolist())
+            if hits.w[r0:r1, c0:c1].min() * nearest[number] >= 1:  # hidden by what is nearer
+                continue
             if body.kind == "convex":
-                cast_convex(grid, body, number, hits)
+                cast_convex(grid, body, int(number), hits, box)
             elif body.kind != "ground":
-                cast_quadric(grid, body, number, hits)
+                cast_quadric(grid, body, int(number), hits, box)
         return hits
 
     def things(self, hits: Hits) -> NDArray[np.uint16]:
@@ -79,7 +88,7 @@ class Scene:
         out[ground & (face == VERGE_FACE)] = verge * 256
         out[ground & (face == KERB_FACE)] = CLASS_ID["kerb"] * 256
         out[hits.code == SKY] = CLASS_ID["sky"] * 256
-        return out.astype(np.uint16)
+        return np.asarray(out, np.uint16)
 
 
 def make_scene(world: World, frame: int) -> Scene:
@@ -92,7 +101,14 @@ def make_scene(world: World, frame: int) -> Scene:
             kept.append(body)
     position = world.poses[frame].position
     kept[1:] = sorted(kept[1:], key=lambda body: float(((body.vertices - position) ** 2).sum(1).min()))
-    return Scene(world, kept, _tables(kept))
+    return Scene(world, kept, _tables(kept), _padded(kept))
+
+
+def _padded(bodies: list[Primitive]) -> F64:
+    """Vertices of all bodies [n, k, 3], short lists filled up with their last vertex; the ground's lie far below."""
+    size = max(len(body.vertices) for body in bodies)
+    rows = [np.concatenate([b.vertices, np.repeat(b.vertices[-1:], size - len(b.vertices), 0)]) for b in bodies]
+    return np.stack(rows)
 
 
 def _tables(bodies: list[Primitive]) -> Tables:
@@ -113,6 +129,7 @@ def _tables(bodies: list[Primitive]) -> Tables:
         normals,
         np.array([body.radii for body in bodies], np.float32),
         np.array([kinds[body.kind] for body in bodies], np.int8),
+        np.array([body.lit for body in bodies], np.float32),
     )
 
 

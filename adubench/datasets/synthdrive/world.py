@@ -10,14 +10,14 @@ import numpy as np
 
 from adubench.datasets.synthdrive import bodies
 from adubench.datasets.synthdrive.bodies import Spot
-from adubench.datasets.synthdrive.geometry import F64, Primitive
+from adubench.datasets.synthdrive.geometry import F64, Primitive, meets
 from adubench.datasets.synthdrive.road import KERB_HEIGHT, LANE, Pose, Road, drive_along, make_road
 
 CLASSES = (
     "sky", "road", "pavement", "terrain", "building", "fence", "pole", "sign", "vegetation", "car", "person", "kerb",
 )  # fmt: skip
 CLASS_ID = {name: number for number, name in enumerate(CLASSES)}
-AHEAD_M = 150.0
+AHEAD_M = 125.0
 SCENES = ("city", "residential", "country")
 
 
@@ -27,7 +27,7 @@ class Weather:
 
     Attributes:
         sun: [3] unit vector towards the sun. sun_colour, sky_colour, haze_colour: linear RGB.
-        haze: extinction per metre. clouds: 0..1. exposure: factor before tone mapping. noise: sensor noise, grey levels.
+        haze: extinction per metre. clouds: 0..1. exposure: factor before tone mapping. noise: in grey levels.
         weak: whether it is a weak-light drive (street lights and head lights are on).
     """
 
@@ -80,6 +80,7 @@ class World:
             x, y, yaw = self.road.place(mover.start + mover.speed * frame, mover.lateral)
             spot = (x, y, 0.0, yaw if mover.speed > 0 else yaw + math.pi)
             out.extend(bodies.car(spot, mover.thing, random.Random(mover.shape)))
+        _light_up(self, out)
         return out
 
 
@@ -104,24 +105,42 @@ def make_world(seed: int, number: int, frames: int, moving_cars: bool = False) -
     {"city": builder.city, "residential": builder.residential, "country": builder.country}[scene]()
     if moving_cars:
         builder.traffic()
+    _light_up(world, world.primitives[1:])
     return world
+
+
+def _light_up(world: World, parts: list[Primitive]) -> None:
+    """Find which bodies the sun reaches past the buildings (buildings themselves count as lit)."""
+    sun = np.array(world.weather.sun)
+    loose = [body for body in parts if body.material != bodies.FACADE]
+    if not loose:
+        return
+    x, y, z = np.array([body.vertices.mean(0) for body in loose], np.float32).T
+    dark = np.zeros(len(loose), np.bool_)
+    for wall in world.primitives[1:]:
+        if wall.material == bodies.FACADE:
+            dark |= meets(wall, x, y, z, sun)
+    for body, shaded in zip(loose, dark, strict=True):
+        roof = body.material in (bodies.ROOF, bodies.PLAIN)
+        body.lit = 0.0 if shaded and not roof else 1.0
 
 
 def _weather(dice: random.Random, number: int) -> Weather:
     height, angle = math.radians(28 + 30 * dice.random()), 2 * math.pi * dice.random()
     sun = (math.cos(height) * math.cos(angle), math.cos(height) * math.sin(angle), math.sin(height))
-    clouds, haze = dice.random(), 0.0016 + 0.0035 * dice.random()
+    clouds = (0.95, 0.2, 0.45, 0.65)[number % 4] + 0.05 * dice.random()
+    haze = 0.0014 + 0.0026 * dice.random()
     if is_weak_light(number):
         dusk = number % 2 == 1
         sky = (0.10, 0.13, 0.21) if dusk else (0.035, 0.045, 0.075)
         glow = (0.22, 0.19, 0.20) if dusk else (0.05, 0.055, 0.075)
-        return Weather(sun, (0.03, 0.03, 0.035), sky, glow, haze, 0.7, 1.15, 4.0, True)
-    dull = 1 - 0.75 * max(0.0, clouds - 0.55) / 0.45
+        return Weather(sun, (0.03, 0.03, 0.035), sky, glow, haze, 0.7, 1.9, 4.0, True)
+    dull = 1 - 0.85 * max(0.0, clouds - 0.7) / 0.3
     warm = 1 - 0.25 * dice.random()
-    sun_colour = (2.5 * dull, 2.35 * dull * (0.9 + 0.1 * warm), 2.05 * dull * warm)
+    sun_colour = (3.1 * dull, 2.85 * dull * (0.9 + 0.1 * warm), 2.45 * dull * warm)
     grey = 1 - dull
     sky = (0.48 + 0.25 * grey, 0.60 + 0.14 * grey, 0.86 - 0.06 * grey)
-    return Weather(sun, sun_colour, sky, (0.78, 0.84, 0.92), haze, clouds, 0.62 + 0.18 * grey, 1.3, False)
+    return Weather(sun, sun_colour, sky, (0.78, 0.84, 0.92), haze, clouds, 0.66 + 0.26 * grey, 1.3, False)
 
 
 class _Builder:
@@ -173,10 +192,11 @@ class _Builder:
         while x < self.end:
             spot = self.spot(x, side * (self.world.road.half_width + beyond + self.between(0, 0.25)))
             if kind == "light":
-                arm = spot[:3] + (spot[3] + (-math.pi / 2 if side > 0 else math.pi / 2),)
+                arm = (*spot[:3], spot[3] + (-math.pi / 2 if side > 0 else math.pi / 2))
                 self.put(bodies.street_light(arm, self.thing("pole")))
             elif kind == "tree":
-                self.put(bodies.tree(spot, self.thing("vegetation"), self.dice, self.between(0.85, 1.3)))
+                clumps = 5 if beyond < 5 else 3
+                self.put(bodies.tree(spot, self.thing("vegetation"), self.dice, self.between(0.85, 1.3), clumps))
             elif kind == "conifer":
                 self.put(bodies.conifer(spot, self.thing("vegetation"), self.dice))
             elif kind == "sign":

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from adubench.datasets.synthdrive.drive import record
+from adubench.datasets.synthdrive.info import SynthDriveInfo, claim, describe, read_info, write_info
 from adubench.datasets.synthdrive.layouts import (
-    DATE,
     DrivingStereoLayout,
     KittiLayout,
     Layout,
@@ -21,42 +19,15 @@ from adubench.datasets.synthdrive.layouts import (
     folder_checksum,
     make_layout,
     make_rig,
-    split_of,
 )
 from adubench.datasets.synthdrive.lidar import WINDOW
-from adubench.datasets.synthdrive.world import CLASSES, SCENES, is_weak_light, make_world
+from adubench.datasets.synthdrive.world import make_world
 from adubench.errors import DataError, UsageError
-from adubench.io.atomic import write_bytes, write_error, write_text
+from adubench.io.atomic import write_bytes, write_error
 
-GENERATOR_VERSION = 1
-INFO_NAME = "synthdrive.json"
 SMALLEST = (64, 128)
 FEWEST_FRAMES = 2 * WINDOW + 1
 _LARGEST_NUMBER = 9999
-
-
-@dataclass(frozen=True, slots=True)
-class SynthDriveInfo:
-    """What was written.
-
-    Attributes:
-        root: the folder. layout: "kitti" or "drivingstereo". seed, size (height, width), moving_cars: as asked for.
-        drives: names (KITTI without `_sync`). frames: {drive: number of frames}. splits: {"train"|"val"|"test": drives}.
-        weak_light: drives in weak light. scenes: {drive: "city"|"residential"|"country"}.
-        checksums: {drive: SHA-256 of its files}.
-    """
-
-    root: Path
-    layout: Layout
-    seed: int
-    size: tuple[int, int]
-    moving_cars: bool
-    drives: tuple[str, ...]
-    frames: dict[str, int]
-    splits: dict[str, tuple[str, ...]]
-    weak_light: tuple[str, ...]
-    scenes: dict[str, str]
-    checksums: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +88,8 @@ def write_dataset(
     _check(drives, frames, size, seed, layout, workers)
     base = Path(root)
     jobs = [_Job(base, number, frames, size, seed, layout, moving_cars) for number in range(1, drives + 1)]
-    head = _describe(jobs, drives)
-    _claim(base, head)
+    head = describe(drives, frames, size, seed, layout, moving_cars)
+    claim(base, head)
     total, done = drives * frames, 0
     todo = []
     for job in jobs:
@@ -133,42 +104,9 @@ def write_dataset(
         for job in todo:
             _write_drive(job, progress, done, total)
             done += frames
-    checksums = {
-        job.name: folder_checksum([final for _, final in job.files().folders(base, job.staging)]) for job in jobs
-    }
-    write_text(base / INFO_NAME, json.dumps({**head, "complete": True, "checksums": checksums}, indent=1) + "\n")
+    folders = {job.name: [final for _, final in job.files().folders(base, job.staging)] for job in jobs}
+    write_info(base, head, {name: folder_checksum(paths) for name, paths in folders.items()})
     return read_info(base)
-
-
-def read_info(root: str | Path) -> SynthDriveInfo:
-    """Read what `write_dataset` wrote about a data set.
-
-    Raises:
-        DataError: there is no SynthDrive, or it is not complete.
-    """
-    path = Path(root) / INFO_NAME
-    data = _load(path)
-    if data is None:
-        raise DataError(
-            f"{root} is no SynthDrive data set ({INFO_NAME} is missing): make one with 'adubench data synth'."
-        )
-    if not data.get("complete"):
-        raise DataError(
-            f"{path}: the data set is not complete: run the 'adubench data synth' command again to finish it."
-        )
-    return SynthDriveInfo(
-        Path(root),
-        data["layout"],
-        data["seed"],
-        (data["size"][0], data["size"][1]),
-        data["moving_cars"],
-        tuple(data["drives"]),
-        data["frames"],
-        {key: tuple(value) for key, value in data["splits"].items()},
-        tuple(data["weak_light"]),
-        data["scenes"],
-        data["checksums"],
-    )
 
 
 def _check(drives: int, frames: int, size: tuple[int, int], seed: int, layout: str, workers: int) -> None:
@@ -190,64 +128,6 @@ def _check(drives: int, frames: int, size: tuple[int, int], seed: int, layout: s
         raise UsageError(f"unknown layout '{layout}': choose kitti or drivingstereo.")
     if workers < 1:
         raise UsageError(f"{workers} worker processes cannot write anything: choose --workers 1 or more.")
-
-
-def _describe(jobs: list[_Job], drives: int) -> dict[str, Any]:
-    """Everything in the JSON that follows from the parameters."""
-    first = jobs[0]
-    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for job in jobs:
-        splits[split_of(job.number)].append(job.name)
-    return {
-        "generator": "SynthDrive",
-        "generator_version": GENERATOR_VERSION,
-        "layout": first.layout,
-        "date": DATE,
-        "seed": first.seed,
-        "size": list(first.size),
-        "moving_cars": first.moving_cars,
-        "drives": [job.name for job in jobs],
-        "frames": {job.name: job.frames for job in jobs},
-        "split_rule": "drive number modulo 4: 2 is test, 3 is val, 0 and 1 are train",
-        "splits": splits,
-        "weak_light": [job.name for job in jobs if is_weak_light(job.number)],
-        "scenes": {job.name: SCENES[(job.number - 1) % 3] for job in jobs},
-        "classes": list(CLASSES),
-    }
-
-
-def _claim(root: Path, head: dict[str, Any]) -> None:
-    """Make sure that the folder is ours to write to, and mark it as begun."""
-    path = root / INFO_NAME
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        occupied = any(root.iterdir())
-    except OSError as error:
-        raise write_error(root, error) from None
-    known = _load(path)
-    if known is None:
-        if occupied:
-            raise UsageError(f"{root} is not empty and no SynthDrive data set: choose an empty or new folder.")
-        write_text(path, json.dumps({**head, "complete": False, "checksums": {}}, indent=1) + "\n")
-        return
-    for key, value in head.items():
-        if known.get(key) != value:
-            raise UsageError(
-                f"{root} holds a SynthDrive of other parameters ({key} differs): choose a new folder, or delete this one."
-            )
-
-
-def _load(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None when the file does not exist."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}): delete the folder and make the data set again.") from None
-    if not isinstance(data, dict):
-        raise DataError(f"{path}: is no JSON object: delete the folder and make the data set again.")
-    return data
 
 
 def _complete(job: _Job) -> bool:

@@ -209,7 +209,8 @@ def _check_maps(report: Report, split: Split, maps: ImprovedMaps, images: dict[F
     report.facts["layout"] = LAYOUT_NAMES.get(layout, "none")
     report.facts["without improved map"] = f"{len(split.no_gt)} of {len(split.frames)} (expected)"
     if not layout:
-        report.error(maps.explain_missing(wanted[0]))
+        if wanted:
+            report.error(maps.explain_missing(wanted[0]))
         return
     missing: list[str] = []
     opened: set[tuple[str, int]] = set()

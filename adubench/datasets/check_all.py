@@ -90,6 +90,11 @@ def _check_data(options: CheckOptions, root: Path) -> Report:
         report = Report(dataset, str(root))
         report.error(str(error))
         return report
+    if split.dataset == "folder":
+        report = Report("folder", str(root))
+        report.facts["images"] = len(split.frames)
+        _check_list(report, options, root, gt)
+        return report
     if options.gt == "raw":
         return check_scans(split, KittiRaw(root))
     report = check_kitti(split, root, gt, full=options.full, dataset=dataset)

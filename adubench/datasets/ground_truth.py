@@ -182,6 +182,11 @@ class FolderGroundTruth:
         """Whether it is one map in a file of its own."""
         return self.collection is not None and self.collection.single
 
+    @property
+    def pack(self) -> Any:
+        """The open ground-truth pack; None for anything else."""
+        return self._open_pack() if self.is_pack else None
+
     def __getstate__(self) -> dict[str, Any]:
         """Drop the open pack: every process opens its own."""
         return self.__dict__ | {"_pack": None}
@@ -212,6 +217,29 @@ class FolderGroundTruth:
                 raise DataError(f"{self.root} is a pack of predictions, not of ground truth: give it as SOURCE.")
             self._pack = pack
         return self._pack
+
+
+@dataclass(slots=True)
+class ListedGroundTruth:
+    """The maps that a list file names, below a root; NYU's (`sync_depth_*`) hold millimetres."""
+
+    frames: tuple[FrameKey, ...]
+    files: dict[FrameKey, Path]
+    scale: float
+    missing: tuple[str, ...] = ()
+    kind: str = "depth maps of a list file"
+    layout: str = "list file"
+
+    def paths(self, frame: FrameKey) -> tuple[Path, ...]:
+        """Return the file of a frame."""
+        return (self.files[frame],)
+
+    def read(self, frame: FrameKey) -> SparseDepth:
+        """Read the map of a frame."""
+        from adubench.io.depth_png import read_depth_map
+
+        path = self.files[frame]
+        return SparseDepth.from_map(read_depth_map(path, 1000.0 if path.name.startswith("sync_depth_") else self.scale))
 
 
 @dataclass(slots=True)
@@ -344,6 +372,20 @@ def _open_kitti(split: Split, path: Path, data_root: Path, kind: str, png_scale:
         if selection and not _holds_maps(split, path):
             raise DataError(missing[0])
     return _improved(split, path, data_root, png_scale)
+
+
+def _listed(split: Split, root: Path, scale: float) -> ListedGroundTruth:
+    files = {frame: root / name for frame, name in split.gt_paths.items()}
+
+    def locate(frame: FrameKey) -> Path:
+        if not files[frame].is_file():
+            raise DataError(f"ground truth not found: {files[frame]}, named by {split.name}; check --gt.")
+        return files[frame]
+
+    found, missing = _existing(tuple(frame for frame in split.frames if frame in files), locate)
+    if not found:
+        raise DataError(missing[0])
+    return ListedGroundTruth(found, files, scale, missing)
 
 
 def _scans(split: Split, raw: KittiRaw) -> ScanGroundTruth:

@@ -262,6 +262,8 @@ class ImprovedMaps:
 
     def hint(self, frame: FrameKey) -> str:
         """Name the likely cause of a missing drive."""
+        if self.root.name in ("train", "val"):
+            return f"{self.root} is one part of the archive: give the folder above it, which holds train/ and val/"
         if frame.drive in official_val_drives():
             return (
                 "it is a drive of the official validation part, so its maps are in val/ of data_depth_annotated: "

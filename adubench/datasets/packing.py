@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from adubench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
 
     from adubench.datasets.frames import FrameKey
     from adubench.io.collection import MapCollection
@@ -229,8 +232,10 @@ def project_one(
         from adubench.io.depth_png import write_depth_png
 
         write_depth_png(out, depth.dense())
-    elif suffix in (".npz", ".npy"):
-        _write_array(out, {out.stem: depth.dense()})
+    elif suffix == ".npz":
+        _write_npz(out, [(out.stem, depth.dense())])
+    elif suffix == ".npy":
+        _write_npy(out, depth.dense())
     else:
         raise UsageError(f"one projected scan is written as .h5, .npz, .npy or .png, not as '{out.name}'.")
     return Packed(out, 1), depth
@@ -287,9 +292,7 @@ def _as_dense(sparse: SparseDepth) -> DepthMap:
 
 def _write_dense(out: Path, maps: Iterator[tuple[str, DepthMap]]) -> int:
     if out.suffix.lower() == ".npz":
-        arrays = {name: depth.quantity() for name, depth in maps}
-        _write_array(out, arrays)
-        return len(arrays)
+        return _write_npz(out, ((name, depth.quantity()) for name, depth in maps))
     if out.suffix:
         raise UsageError(f"{out}: name a folder, or a file .h5 or .npz.")
     count = 0
@@ -310,19 +313,27 @@ def _write_map(out: Path, name: str, depth: DepthMap) -> None:
     if depth.values.dtype == np.uint16:
         write_bytes(target, encode_grey16(depth.values))
     else:
-        _write_array(target.with_name(f"{pure.name}.npy"), {"": depth.values})
+        _write_npy(target.with_name(f"{pure.name}.npy"), depth.values)
 
 
-def _write_array(path: Path, arrays: dict[str, Any]) -> None:
-    """Write `.npy` (the only array) or compressed `.npz`, atomically."""
+def _write_npy(path: Path, array: NDArray[Any]) -> None:
     from adubench.io.atomic import atomic_path
 
-    kind: Literal["npy", "npz"] = "npy" if path.suffix.lower() == ".npy" else "npz"
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        if kind == "npy":
-            np.save(file, next(iter(arrays.values())))
-        else:
-            np.savez_compressed(file, **arrays)
+        np.save(file, array)
+
+
+def _write_npz(path: Path, arrays: Iterable[tuple[str, NDArray[Any]]]) -> int:
+    """Write a compressed `.npz` one array at a time: memory stays flat in the number of maps."""
+    from adubench.io.atomic import atomic_path
+
+    count = 0
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            count += 1
+    return count
 
 
 def _ticking(items: Iterable[Any], total: int, progress: Progress | None) -> Iterator[Any]:

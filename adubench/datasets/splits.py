@@ -16,7 +16,7 @@ from adubench.datasets.frames import FrameKey
 from adubench.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Split:
         no_gt: the frames without improved ground truth, as published (45 of Eigen's 697).
         dataset: where the frames come from.
         notes: sentences a user should read (dropped files, missing sequences).
+        gt_paths: frame -> path of its map below the ground-truth root, where a list file says so for frames that are
+            not KITTI's.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Split:
     no_gt: frozenset[FrameKey] = frozenset()
     dataset: str = "kitti"
     notes: tuple[str, ...] = field(default=())
+    gt_paths: Mapping[FrameKey, str] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def drives(self) -> tuple[str, ...]:
@@ -227,6 +230,6 @@ def _split_from_list(path: Path) -> Split:
     frames = listed.frames()
     kitti = all(frame.dataset == "kitti" for frame in frames)
     no_gt = frozenset(f for f, s in zip(frames, listed.samples, strict=True) if s.declared_missing)
-    return Split(
-        str(path), frames, len(frames), checksum(frames), "", no_gt, "kitti" if kitti else "folder", listed.notes
-    )
+    paths = {} if kitti else {f: s.gt for f, s in zip(frames, listed.samples, strict=True) if s.gt}
+    dataset = "kitti" if kitti else "folder"
+    return Split(str(path), frames, len(frames), checksum(frames), "", no_gt, dataset, listed.notes, paths)

@@ -227,3 +227,21 @@ def test_nyu(tmp_path, trees):
     source = open_ground_truth(split, None, tmp_path, "depth")
     assert [(f.name, f.drive) for f in source.frames] == [("bathroom/rgb_00045", "bathroom")]
     assert set(source.read(source.frames[0]).metres().tolist()) == {2.5}
+
+
+def test_list_of_nyu(tmp_path, trees):
+    trees.save_png(tmp_path / "nyu/bathroom/sync_depth_00045.png", np.full((6, 8), 2500, np.uint16))
+    path = tmp_path / "nyu.txt"
+    path.write_text(
+        "/bathroom/rgb_00045.jpg /bathroom/sync_depth_00045.png 518.8579\n/b/rgb_1.jpg /b/sync_depth_1.png 518\n"
+    )
+    source = open_ground_truth(load_split(str(path)), tmp_path / "nyu", None)
+    assert [f.name for f in source.frames] == ["bathroom/rgb_00045"]
+    assert "sync_depth_1.png" in source.missing[0]
+    assert set(source.read(source.frames[0]).metres().tolist()) == {2.5}
+
+
+def test_root_one_level_too_deep(tmp_path, trees):
+    write_layout(tmp_path, trees, "A", FRAMES[:2])
+    source = open_ground_truth(trees.split_of(FRAMES), tmp_path / "train", None)
+    assert "give the folder above it" in source.missing[0]

@@ -359,6 +359,8 @@ def _open_kitti(split: Split, path: Path, data_root: Path, kind: str, png_scale:
     selection = split.name == "kitti_official.val_selection"
     if split.name in ("kitti_official.test", "kitti_official.completion_test"):
         raise DataError(f"split '{split.name}' has no public ground truth: use adubench export-submission.")
+    if split.gt_paths:
+        return _listed(split, path, png_scale)
     if split.dataset == "folder" or (
         not selection and kind == "raw" and path != data_root and _holds_maps(split, path)
     ):

@@ -152,6 +152,7 @@ def check(as_json: bool, **options: Any) -> int:
     else:
         for report in reports:
             _print_report(report)
+        _say_total(reports)
     return 0 if all(report.ok for report in reports) else 1
 
 
@@ -170,10 +171,13 @@ def _print_report(report: Any) -> None:
         console.print(table)
     for finding in report.findings:
         click.echo(f"{finding.level}: {finding.text}")
-    errors = sum(f.level == "error" for f in report.findings)
-    warnings = sum(f.level == "warning" for f in report.findings)
+
+
+def _say_total(reports: list[Any]) -> None:
+    levels = [finding.level for report in reports for finding in report.findings]
+    errors, warnings = levels.count("error"), levels.count("warning")
     if errors:
-        click.echo(f"error: {report.dataset} {report.root}: {errors} errors, {warnings} warnings.", err=True)
+        click.echo(f"error: the check found {errors} errors and {warnings} warnings (listed above).", err=True)
     else:
         click.echo(f"good, {warnings} warnings" if warnings else "good")
 

@@ -44,14 +44,14 @@ class PackedGroundTruth:
         frames: the frames of the source it was made from.
         kind: as the source's.
         layout: as the source's.
-        pack: the pack's path.
+        file: path of the pack.
     """
 
     def __init__(self, source: GroundTruth, pack: Path) -> None:
         self.frames = source.frames
         self.kind = source.kind
         self.layout = source.layout
-        self.pack = pack
+        self.file = pack
         self._open: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,13 +63,13 @@ class PackedGroundTruth:
         if self._open is None or self._open[0] != os.getpid():
             from adubench.io.packed import open_pack
 
-            self._open = (os.getpid(), open_pack(self.pack))
+            self._open = (os.getpid(), open_pack(self.file))
         found: SparseDepth = self._open[1].read(frame.name)
         return found
 
     def paths(self, frame: FrameKey) -> tuple[Path, ...]:
         """Return the pack."""
-        return (self.pack,)
+        return (self.file,)
 
 
 def cached_ground_truth(

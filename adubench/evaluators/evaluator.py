@@ -237,6 +237,7 @@ def _execute(
     progress: Callable[[int, int], None] | None,
     paths: Mapping[str, str | Path | None],
 ) -> list[EvaluationResult]:
+    _check_pixel_values(plan)
     missing = plan.matching.missing
     total = len(missing) + len(plan.matching.keys)
     if missing and not options.allow_missing:
@@ -269,6 +270,21 @@ def _check_counts(plan: _Plan, options: EvalOptions) -> None:
                 f"({reader.kind}), expected {expected}. Complete the data (adubench data check), or use "
                 "--allow-missing for a result marked partial."
             )
+
+
+def _check_pixel_values(plan: _Plan) -> None:
+    """Values at ground-truth pixels are worth nothing beside another ground truth."""
+    pack = getattr(plan.predictions, "pack", None)
+    check = getattr(pack, "check_ground_truth", None)
+    if check is None:
+        return
+    for reader in plan.readers:
+        truth = getattr(reader, "pack", None)
+        if truth is None:
+            raise DataError(
+                f"{plan.predictions.root}: holds values at the pixels of one ground-truth pack; give that one with --gt."
+            )
+        check(truth)
 
 
 def _items(plan: _Plan) -> tuple[Item, ...]:

@@ -70,7 +70,11 @@ def open_maps(path: str | Path, *, what: str = "prediction", png_scale: float = 
     suffix = root.suffix.lower()
     if suffix == ".zip":
         return ZipMaps(root, what, png_scale)
-    if suffix in (".npz", ".h5", ".hdf5"):
+    if suffix in (".h5", ".hdf5"):
+        from adubench.io.packed import is_pack
+
+        return PackMaps(root, what) if is_pack(root) else ArrayFileMaps(root, what)
+    if suffix == ".npz":
         return ArrayFileMaps(root, what)
     if suffix == ".npy":
         return NpyMaps(root)
@@ -253,6 +257,31 @@ class ArrayFileMaps:
 
     def where(self, name: str) -> str:
         """Return file and array name."""
+        return f"{self.root}:{name}"
+
+
+class PackMaps:
+    """A pack of ours: dense maps, or values at the pixels of one ground-truth pack."""
+
+    stacked = False
+
+    def __init__(self, root: Path, what: str) -> None:
+        from adubench.io.packed import GroundTruthPack, open_pack
+
+        self.root = root
+        self.pack = open_pack(root)
+        if isinstance(self.pack, GroundTruthPack) and what == "prediction":
+            raise DataError(f"{what} {root}: is a pack of ground truth; give it with --gt.")
+        self.names: tuple[str, ...] = tuple(self.pack.names)
+        self.single = len(self.names) == 1
+
+    def read(self, name: str) -> Any:
+        """Read a `DepthMap`, or an `AtGroundTruth` whose values belong to a ground truth's pixels."""
+        found = self.pack.read(name)
+        return found if not hasattr(found, "index") else DepthMap(found.dense())
+
+    def where(self, name: str) -> str:
+        """Return file and map name."""
         return f"{self.root}:{name}"
 
 

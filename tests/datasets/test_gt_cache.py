@@ -37,20 +37,20 @@ def test_the_cache_reads_the_same_pixels(folder, tmp_path):
 def test_it_is_reused_while_its_sources_stay_and_rebuilt_when_one_changes(folder, tmp_path):
     source = FolderGroundTruth(folder)
     first = cached_ground_truth(source, source.frames, tmp_path / "cache")
-    written = first.pack.stat().st_mtime_ns
+    written = first.file.stat().st_mtime_ns
     again = cached_ground_truth(source, source.frames, tmp_path / "cache")
-    assert again.pack.stat().st_mtime_ns == written
+    assert again.file.stat().st_mtime_ns == written
     Image.fromarray(np.full((6, 8), 512, np.uint16)).save(folder / "0003.png")
     os.utime(folder / "0003.png", ns=(1, 1))
     rebuilt = cached_ground_truth(source, source.frames, tmp_path / "cache")
-    assert rebuilt.pack == first.pack
+    assert rebuilt.file == first.file
     assert rebuilt.read(source.frames[3]).metres() == pytest.approx(np.full(48, 2.0))
 
 
 def test_a_damaged_cache_is_rebuilt(folder, tmp_path):
     source = FolderGroundTruth(folder)
     first = cached_ground_truth(source, source.frames, tmp_path / "cache")
-    first.pack.write_bytes(first.pack.read_bytes()[:500])
+    first.file.write_bytes(first.file.read_bytes()[:500])
     assert _same(source, cached_ground_truth(source, source.frames, tmp_path / "cache"), source.frames[0])
 
 
@@ -62,7 +62,7 @@ def test_two_roots_never_share_a_pack(folder, tmp_path):
     packs = [
         cached_ground_truth(FolderGroundTruth(r), FolderGroundTruth(r).frames, tmp_path / "c") for r in (folder, other)
     ]
-    assert packs[0].pack != packs[1].pack
+    assert packs[0].file != packs[1].file
 
 
 def test_small_sets_and_unwritable_folders_are_read_directly(folder, tmp_path):

@@ -7,8 +7,8 @@ Memory stays flat in the number of maps, and the file appears under its name onl
 - `names`, `attrs`, `sources`: JSON in UTF-8 as bytes; a source is [map, path, size, mtime_ns, sha256];
 - `shapes` int32 [N, 2]; `offsets` int64 [N + 1], where each map starts among the values; `n_first` int64 [N] where the
   pixels of one protocol come first;
-- contiguous layout: `values` uint16 or float32 [total], and `index` uint32 [total] for ground truth; dense maps of equal
-  size are one dataset `maps` [N, H, W] instead;
+- contiguous layout: `values` uint16 or float32 [total], and `index` uint32 [total] for ground truth; dense maps of
+  equal size are one dataset `maps` [N, H, W] instead;
 - archival layout: `values_blobs` and `index_blobs` uint8 with `values_ends` and `index_ends` int64 [N + 1].
 """
 

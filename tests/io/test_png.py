@@ -202,6 +202,20 @@ def test_kernels_survive_a_cache_folder_that_cannot_be_written(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_compiler_is_loaded_only_when_many_maps_are_decoded():
+    pytest.importorskip("numba")
+    pytest.importorskip("isal")
+    code = (
+        "import sys; from adubench.io.png import *; import numpy as np;"
+        "data = encode_grey16(np.ones((3, 4), np.uint16));"
+        "[decode_grey16(data, 'x') for _ in range(64)]; assert 'numba' not in sys.modules;"
+        "assert (decode_grey16(data, 'x') == 1).all(); assert 'numba' in sys.modules"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "ADUBENCH_FAST"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
 def test_import_does_not_load_the_extras():
     code = "import sys, adubench.io.png, adubench.io.depth_png; assert not {'numba', 'isal', 'PIL'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -46,7 +46,8 @@ def echo_report(report: SubmissionReport, *, as_json: bool, verb: str) -> None:
     from adubench.submissions.kitti import MEGABYTE, get_target
 
     title = get_target(report.kind).title
-    click.echo(f"{verb} {report.path}: {title}; {report.files} maps, {report.total_bytes / MEGABYTE:.1f} MB")
+    maps = f"{report.files} map{'s' * (report.files != 1)}"
+    click.echo(f"{verb} {report.path}: {title}; {maps}, {report.total_bytes / MEGABYTE:.1f} MB")
     _echo_findings(report.findings)
     if report.scores is not None:
         _echo_scores(report.scores)
@@ -60,7 +61,8 @@ def echo_report(report: SubmissionReport, *, as_json: bool, verb: str) -> None:
         click.echo(f"manifest {report.manifest}")
     errors, warnings = report.count("error"), report.count("warning")
     verdict = "refused" if report.refused else "not acceptable" if not report.ok else "good"
-    click.echo(f"{verdict}: {errors} errors, {warnings} warnings" + (" (strict)" if report.strict else ""))
+    counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+    click.echo(f"{verdict}: {counted}" + (" (strict)" if report.strict else ""))
     if report.reminder and report.ok:
         click.echo(report.reminder, err=True)
 

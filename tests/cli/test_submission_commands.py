@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -182,3 +184,27 @@ def test_read_only_folder(run, tmp_path: Path, package: Path) -> None:  # type: 
     assert status == 1
     assert "cannot write" in err
     assert list(closed.iterdir()) == []
+
+
+def test_interrupt_in_the_middle(tmp_path: Path) -> None:
+    # A sparse file: 400 maps of zeros that take no disk and about ten seconds to export.
+    np.lib.format.open_memmap(tmp_path / "stack.npy", "w+", np.float32, (400, 352, 1216)).flush()
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = ["export-submission", "stack.npy", "--rehearsal", "--on-invalid", "min", "-o", "out/s.zip"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adubench", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 60
+    while not any(p.stat().st_size for p in out.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == "interrupted: nothing half-written was left behind."
+    assert list(out.iterdir()) == []

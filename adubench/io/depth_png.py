@@ -81,8 +81,8 @@ def encode_depth(depth_m: NDArray[Any], scale: float = KITTI_SCALE) -> NDArray[n
     """
     exact = depth_m.dtype == np.float32 and math.frexp(scale)[0] == 0.5
     # A power of two only shifts the exponent: float32 gives the same codes as float64 at half the cost.
-    codes = np.multiply(depth_m, np.float32(scale) if exact else np.float64(scale))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        codes = np.multiply(depth_m, np.float32(scale) if exact else np.float64(scale))
         missing = ~((depth_m > 0) & np.isfinite(depth_m))
         np.rint(codes, out=codes)
         np.clip(codes, 1, 65535, out=codes)

@@ -35,6 +35,13 @@ def test_scale_that_is_no_power_of_two():
     np.testing.assert_array_equal(encode_depth(depth, 1000), np.rint(depth.astype(np.float64) * 1000))
 
 
+@pytest.mark.filterwarnings("error")
+def test_extreme_values_need_no_warning():
+    depth = np.array([3e38, 1e-45, np.nan, -3e38], np.float32)
+    np.testing.assert_array_equal(encode_depth(depth), [65535, 1, 0, 0])
+    np.testing.assert_array_equal(encode_depth(np.arange(4)), [0, 256, 512, 768])
+
+
 def test_float32_path_equals_float64():
     depth = np.random.default_rng(0).uniform(0, 256, 200_000).astype(np.float32)
     np.testing.assert_array_equal(encode_depth(depth), encode_depth(depth.astype(np.float64)))

@@ -94,6 +94,8 @@ class Package:
             raise SubmissionError(f"submission not found: {self.path}. Give the zip or the folder of PNGs.")
         if self.path.is_dir():
             self._list_folder()
+        elif not self.path.is_file():
+            raise SubmissionError(f"{self.path} is neither a file nor a folder. Give the zip or the folder of PNGs.")
         else:
             self._list_zip()
         self._check_total()

@@ -84,11 +84,14 @@ def _image_names(images: Path | None, target: Target, maps: MapCollection) -> li
         return [f"{i:010d}" for i in range(target.count)]
     if not images.is_dir():
         raise SubmissionError(f"folder of test images not found: {images}. Give --images DIR.")
-    direct = (p.name for p in images.iterdir() if p.is_file() and not p.name.startswith("."))
-    names = sorted(n for n in direct if n.lower().endswith(_IMAGE_SUFFIXES))
-    if not names:
-        below = (p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file())
-        names = sorted(n for n in below if n.lower().endswith(_IMAGE_SUFFIXES))
+    try:
+        direct = [p.name for p in images.iterdir() if p.is_file() and not p.name.startswith(".")]
+        names = sorted(n for n in direct if n.lower().endswith(_IMAGE_SUFFIXES))
+        if not names:
+            below = [p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file()]
+            names = sorted(n for n in below if n.lower().endswith(_IMAGE_SUFFIXES))
+    except OSError as error:
+        raise SubmissionError(f"cannot read folder {images}: {error.strerror or error}.") from None
     if not names:
         raise SubmissionError(f"{images}: no .png or .jpg image in it. Give the folder of the test images.")
     if target.count is not None:

@@ -130,7 +130,7 @@ def score_package(
                 break
             continue
         scores.names.append(name)
-        scores.truths.append(path.name)
+        scores.truths.append(shown(path.name))
         scores.rows.append(row)
         if not np.isfinite(row).all():
             broken = ", ".join(e for e, v in zip(DEVKIT_METRICS, row, strict=True) if not math.isfinite(v))
@@ -146,8 +146,11 @@ def list_truths(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise SubmissionError(f"folder of ground truth not found: {folder}. Give --gt DIR with 16-bit PNGs.")
-    truths = sorted((p for p in folder.iterdir() if p.name.endswith(".png") and p.is_file()), key=lambda p: p.name)
-    truths = truths or sorted((p for p in folder.rglob("*.png") if p.is_file()), key=lambda p: p.as_posix())
+    try:
+        truths = sorted((p for p in folder.iterdir() if p.name.endswith(".png") and p.is_file()), key=lambda p: p.name)
+        truths = truths or sorted((p for p in folder.rglob("*.png") if p.is_file()), key=lambda p: p.as_posix())
+    except OSError as error:
+        raise SubmissionError(f"cannot read folder {folder}: {error.strerror or error}.") from None
     if not truths:
         raise SubmissionError(f"{folder}: no .png file in it. Give the folder that holds the ground truth.")
     return truths
@@ -162,9 +165,9 @@ def _score_file(package: Package, entry: Entry, path: Path, compat: str | None, 
     from adubench.io.depth_png import read_bytes
     from adubench.io.png import decode_grey16
 
-    truth = decode_grey16(read_bytes(path, "ground truth"), f"ground truth {path.name}")
+    truth = decode_grey16(read_bytes(path, "ground truth"), f"ground truth {shown(path.name)}")
     if not truth.any():
-        raise SubmissionError(f"ground truth {path.name} has no valid pixel")
+        raise SubmissionError(f"ground truth {shown(path.name)} has no valid pixel")
     data = package.read(entry)
     if compat == "devkit":
         from adubench.submissions.devkit_png import decode_any

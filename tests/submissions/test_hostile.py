@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import tracemalloc
@@ -213,3 +214,22 @@ def test_mutated_pngs_in_a_folder(tmp_path: Path, seed: int) -> None:
         path.write_bytes(_mutate(original, rng))
         report = check_submission(tmp_path, count=1, size=size)
         assert report.files == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_pipes_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(AdubenchError, match="neither a file nor a folder"):
+        check(tmp_path / "pipe.zip")
+    (tmp_path / FIRST).write_bytes(png())
+    assert any("pipe.zip is no ordinary file" in f.message for f in check(tmp_path).findings)
+
+
+def test_file_names_that_are_no_text(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"\xff\xfe.png")).write_bytes(png())
+    except OSError:
+        pytest.skip("this file system takes text only")
+    report = check(tmp_path)
+    assert "S05" in report.codes
+    "".join(f.message for f in report.findings).encode("utf-8")

@@ -64,12 +64,10 @@ def guess_dataset(root: Path, split: str | None) -> str:
     if split is not None and not looks_like_list(split):
         name = resolve_name(split)
         return name.split(".")[0] if name.split(".")[0] in ("drivingstereo", "synthdrive", "nyu") else "kitti"
-    if (root / "synthdrive.json").is_file():
-        return "synthdrive"
     names = [p.name.replace("_", "-") for p in root.glob("*")] + [p.name.replace("_", "-") for p in root.glob("*/*")]
     if any("depth-map" in name or "disparity-map" in name for name in names):
         return "drivingstereo"
-    return "kitti"
+    return "synthdrive" if (root / "synthdrive.json").is_file() else "kitti"
 
 
 def _check_data(options: CheckOptions, root: Path) -> Report:

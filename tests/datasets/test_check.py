@@ -190,8 +190,11 @@ def test_data_sets_are_guessed(tmp_path, trees):
     assert guess_dataset(tmp_path, "nyu") == "nyu"
     trees.write_drivingstereo(tmp_path / "ds")
     assert guess_dataset(tmp_path / "ds", None) == "drivingstereo"
-    (tmp_path / "synthdrive.json").write_text("{}")
-    assert guess_dataset(tmp_path, None) == "synthdrive"
+    (tmp_path / "ds" / "synthdrive.json").write_text("{}")
+    assert guess_dataset(tmp_path / "ds", None) == "drivingstereo"
+    (tmp_path / "sd").mkdir()
+    (tmp_path / "sd" / "synthdrive.json").write_text("{}")
+    assert guess_dataset(tmp_path / "sd", None) == "synthdrive"
 
 
 def test_nyu(tmp_path, trees):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,13 +188,11 @@ def _text(tables: Sequence[Table], form: str, output: Path | None) -> str:
 
     if form != "rich":
         return RENDERERS[form](tables)
-    terminal = output is None and sys.stdout.isatty()
-    width = None
-    if terminal:
-        import shutil
+    if output is not None:
+        return render_rich(tables)
+    from adubench.commands._options import terminal
 
-        width = shutil.get_terminal_size().columns
-    return render_rich(tables, width=width, color=terminal and not os.environ.get("NO_COLOR"))
+    return render_rich(tables, **terminal())
 
 
 def _emit(text: str, output: Path | None) -> None:

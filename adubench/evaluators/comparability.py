@@ -72,7 +72,9 @@ def check_comparable(results: Sequence[EvaluationResult], *, force: bool) -> lis
     labels = [r.label for r in results]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise UsageError(f"two results are called '{twice[0]}': a comparison needs distinct names.")
+        raise UsageError(
+            f"two results are called '{twice[0]}': give them distinct labels (eval --label, or result.label)."
+        )
     first, found = results[0], []
     for other in results[1:]:
         found += _differences(first, other)

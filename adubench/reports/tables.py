@@ -255,6 +255,7 @@ def footer(comparison: Comparison) -> str:
         text += f"; p: swap test over {comparison.cluster_name}" + (
             f", {rule} over {comparison.family} tests, {o.primary} unadjusted" if comparison.family else ""
         )
+        text += ". One result per model compares checkpoints; to compare methods, repeat with several seeds"
     return text + "."
 
 

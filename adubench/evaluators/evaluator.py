@@ -282,7 +282,7 @@ def _check_pixel_values(plan: _Plan) -> None:
         truth = getattr(reader, "pack", None)
         if truth is None:
             raise DataError(
-                f"{plan.predictions.root}: holds values at the pixels of one ground-truth pack; give that one with --gt."
+                f"{plan.predictions.root}: holds values at the pixels of a ground-truth pack; give that one with --gt."
             )
         check(truth)
 

@@ -70,8 +70,8 @@ def main() -> None:
         harness.write_json(report, options.output)
     for name, row in report["X1"].items():
         print(
-            f"X1    {row['ratio']:6.2f} x {row['against']} (goal >= {row['goal']}) with {row['bytes']:.2f} of its bytes "
-            f"(goal <= {row['bytes_goal']}): {name} encoder"
+            f"X1    {row['ratio']:6.2f} x {row['against']} (goal >= {row['goal']}) with {row['bytes']:.2f} of "
+            f"its bytes (goal <= {row['bytes_goal']}): {name} encoder"
         )
 
 

@@ -277,3 +277,151 @@ def _metres(name: str, key: str, value: str) -> float:
         return float(value)
     except ValueError:
         raise UsageError(f"protocol '{name}': {key}={value} is no number of metres.") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One field in which two protocols differ.
+
+    Attributes:
+        field: name of the field.
+        topic: what it is about, in words.
+        a: what the first protocol does.
+        b: what the second one does.
+        pitfalls: what goes wrong when the numbers are compared nevertheless.
+    """
+
+    field: str
+    topic: str
+    a: str
+    b: str
+    pitfalls: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {"field": self.field, "topic": self.topic, "a": self.a, "b": self.b, "pitfalls": list(self.pitfalls)}
+
+
+_PITFALLS: dict[str, str] = {
+    "frame": 'Window against full frame: the same words, "Garg crop, 0-80 m", and different pixels. The window drops '
+    "10-14 far rows and 4-12 columns on each side (cleinc/bts 125, aliyun/NeWCRFs 7, shariqfarooq123/AdaBins 10).",
+    "raw": "Raw against improved ground truth: 697 projected scans against 652 accumulated maps. The same predictions "
+    "score abs_rel 0.109 on one and 0.058 on the other (shariqfarooq123/AdaBins 58).",
+    "velodyne": "Raw maps hold the distance along the vehicle's axis, measured 0.27 m behind the camera "
+    "(nianticlabs/monodepth2 274, mrharicot/monodepth 166).",
+    "sq_rel": "Two metrics are called Sq Rel: divided by g (m) and divided by g^2 (often in percent); one set of "
+    "predictions gives 0.51 and 0.042 (jahaniam/semiDepth 13).",
+    "scale": "The devkit prints raw units; the leaderboard shows SILog x 100, two relative errors in percent and iRMSE "
+    "in 1/km (hufu6371/DORN 8).",
+    "crop": "Eigen against Garg crop: the same predictions give abs_rel 0.169 and 0.148 (mrharicot/monodepth 110).",
+    "cap": "Another cap scores other pixels: far ground truth decides rmse and sq_rel. kitti-eigen-benchmark has no "
+    "cap on ground truth while predictions are clamped at 80 m.",
+    "alignment": "A number with the scale taken from the ground truth cannot be compared with a metric one. State the "
+    "alignment, and report ratio_med and ratio_std.",
+    "fill": "The server fills missing pixels; others refuse them. One empty row between complete rows makes the "
+    "server's SILog NaN.",
+    "splits": "Eigen training frames occur in the official validation selection, and the other way round.",
+    "stereo": "DrivingStereo at half and at full resolution gives different numbers for the same weights "
+    "(kieran514/robustdepth 1).",
+    "flip": "Flip averaging is the predictor's choice and not part of a protocol: NeWCRFs, AdaBins and the Toolbox "
+    "always use it, BTS never, Monodepth2 on request.",
+}
+TOPICS: dict[str, str] = {
+    "ground_truth": "ground truth",
+    "frame": "frame",
+    "kitti_window": "window predictions",
+    "gt_min": "least valid depth",
+    "gt_max": "largest valid depth",
+    "crop": "crop",
+    "clamp": "clamp of the prediction",
+    "nan": "NaN in the prediction",
+    "outside": "value outside the window",
+    "pad_after_clamp": "order of padding and clamp",
+    "alignment": "alignment",
+    "inversion": "depth from disparity",
+    "positive_only": "pixels without positive prediction",
+    "resize": "depth maps of another size",
+    "missing": "missing predicted pixels",
+    "arithmetic": "arithmetic",
+    "aggregate": "mean over images",
+    "compat_silog_zero": "silog of NaN under --compat",
+    "metrics": "metrics",
+    "images": "images",
+}
+_PITFALLS_OF: dict[str, tuple[str, ...]] = {
+    "frame": ("frame",),
+    "crop": ("crop",),
+    "gt_max": ("cap",),
+    "alignment": ("alignment",),
+    "missing": ("fill",),
+    "arithmetic": ("scale",),
+}
+_GROUND_TRUTH = {
+    "improved": "improved maps (11 accumulated scans)",
+    "raw": "projected single scans",
+    "official": "improved maps of the official selection",
+    "depth": "dense or sparse depth maps",
+}
+
+
+def in_words(protocol: Protocol, field: str) -> str:
+    """Say what a protocol does in one field."""
+    value = getattr(protocol, field)
+    if field == "gt_max":
+        return "not tested" if value is None else "finite" if value == _INFINITY else f"< {value:g} m"
+    if field == "clamp":
+        return "none" if value is None else f"[{value[0]:g}, {value[1]:g}] m in float32"
+    words: dict[str, dict[Any, str]] = {
+        "ground_truth": _GROUND_TRUTH,
+        "frame": {"window": "352x1216 KB window of the image", "full": "the full image"},
+        "kitti_window": {True: "accepted, put at the window's place", False: "refused"},
+        "nan": {"low": "becomes the lower clamp, counted", "keep": "an error"},
+        "pad_after_clamp": {True: "clamp, then pad", False: "pad, then clamp"},
+        "inversion": {"plain": "1 / d", "guarded": "0 where d <= 0, else 1 / max(d, 2^-23)"},
+        "positive_only": {True: "left out", False: "scored"},
+        "resize": {"none": "refused", "bilinear": "resized bilinearly"},
+        "missing": {"error": "an error", "fill": "filled with the nearer neighbour, as the server does"},
+        "arithmetic": {"float64": "float64", "float32": "float32 running sums (float64 beside them)"},
+        "aggregate": {"image-mean": "every image with valid pixels counts once"},
+        "compat_silog_zero": {True: "becomes 0", False: "stays NaN"},
+    }
+    if field in words:
+        return words[field][value]
+    if field == "gt_min":
+        return f"> {value:g} m"
+    return ", ".join(value) if isinstance(value, tuple) else str(value) or "not fixed"
+
+
+def diff(a: Protocol, b: Protocol) -> tuple[Difference, ...]:
+    """Name every field in which two protocols differ, in words, with what that does to a comparison."""
+    found = []
+    for field, topic in TOPICS.items():
+        if getattr(a, field) == getattr(b, field):
+            continue
+        keys = list(_PITFALLS_OF.get(field, ()))
+        if field == "ground_truth":
+            keys = _ground_truth_pitfalls({a.ground_truth, b.ground_truth})
+        elif field == "metrics" and ("sq_rel" in a.metrics) != ("sq_rel" in b.metrics):
+            keys = ["sq_rel"]
+        words = (in_words(a, field), in_words(b, field))
+        pitfalls = tuple(_PITFALLS[key] for key in keys)
+        found.append(Difference(field=field, topic=topic, a=words[0], b=words[1], pitfalls=pitfalls))
+    return tuple(found)
+
+
+def general_pitfalls(a: Protocol, b: Protocol) -> tuple[str, ...]:
+    """What to know about a pair of protocols beside their fields."""
+    bases = {a.base, b.base}
+    keys = ["flip"] if all(name.startswith("kitti") for name in bases) else []
+    if bases == {"drivingstereo", "drivingstereo-weather"}:
+        keys.append("stereo")
+    return tuple(_PITFALLS[key] for key in keys)
+
+
+def _ground_truth_pitfalls(kinds: set[str]) -> list[str]:
+    keys = []
+    if "raw" in kinds:
+        keys += ["raw", "velodyne"] if kinds & {"improved", "official"} else ["velodyne"]
+    if kinds == {"improved", "official"}:
+        keys.append("splits")
+    return keys

@@ -339,7 +339,7 @@ def _context(
     frames = [item.frames[t] for item, row in zip(items, rows, strict=True) if row[t] is not None]
     names = {f.name for f in plan.frames[t]}
     reader = plan.readers[t]
-    facts = {key: str(value) for key, value in paths.items() if value is not None}
+    facts: dict[str, Any] = {key: str(value) for key, value in paths.items() if value is not None}
     facts |= {"ground_truth_kind": reader.kind, "layout": reader.layout, "workers": options.workers}
     facts |= {"png_scale": options.png_scale, "compat": options.compat}
     return assemble.Context(

@@ -7,8 +7,11 @@ relative stem, one `.npz` or HDF5 file with an array per name, or one stacked ar
 from __future__ import annotations
 
 import io
+import lzma
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 MAP_SUFFIXES = (".png", ".npy")
 ARRAY_FILE_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5")
 _MAX_MEMBER_BYTES = 512 * 1024 * 1024
+# What zipfile and the decompressors raise for damaged, encrypted or exotic archives.
+_ZIP_ERRORS = (
+    OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, EOFError, ValueError,
+    KeyError, struct.error, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 class MapCollection(Protocol):
@@ -171,7 +179,7 @@ class ZipMaps:
         if self._handle is None or self._handle[0] != os.getpid():
             try:
                 self._handle = (os.getpid(), zipfile.ZipFile(self.root))
-            except (OSError, zipfile.BadZipFile) as error:
+            except _ZIP_ERRORS as error:
                 raise DataError(f"{self.root}: not a readable zip archive ({error}).") from None
         return self._handle[1]
 
@@ -183,11 +191,13 @@ class ZipMaps:
         """
         member, where = self._members[name], self.where(name)
         archive = self._archive()
-        if archive.getinfo(member).file_size > _MAX_MEMBER_BYTES:
+        info = archive.getinfo(member)
+        if info.file_size > _MAX_MEMBER_BYTES:
             raise DataError(f"{where}: unpacks to more than {_MAX_MEMBER_BYTES >> 20} MiB; that is no depth map.")
         try:
-            data = archive.read(member)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+            with archive.open(info) as stream:
+                data = stream.read(info.file_size + 1)  # a member may be larger than it says
+        except _ZIP_ERRORS as error:
             raise DataError(f"{where}: cannot be read from the archive ({error}).") from None
         if member.lower().endswith(".png"):
             from adubench.io.png import decode_grey16
@@ -195,7 +205,7 @@ class ZipMaps:
             return DepthMap(decode_grey16(data, where), self._scale)
         try:
             return _as_map(np.load(io.BytesIO(data), allow_pickle=False), where)
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # a damaged header can raise anything
             raise DataError(f"{where}: not a readable .npy array ({error}).") from None
 
     def where(self, name: str) -> str:
@@ -286,31 +296,41 @@ class PackMaps:
 
 
 class NpyMaps:
-    """One `.npy` file: a stack (N, H, W) in official order, memory-mapped, or a single map (H, W)."""
+    """One `.npy` file: a stack (N, H, W) in official order, read map by map, or a single map (H, W)."""
 
     def __init__(self, root: Path) -> None:
         from adubench.io.arrays import read_npy
 
         self.root = root
-        self._array: NDArray[Any] | None = read_npy(root, mmap=True)
-        shape = self._array.shape
-        if len(shape) not in (2, 3):
-            raise DataError(f"{root}: expected an array (N, H, W) or (H, W), got shape {shape}.")
-        self.stacked = len(shape) == 3
+        array = read_npy(root, mmap=True)
+        if array.ndim not in (2, 3):
+            raise DataError(f"{root}: expected an array (N, H, W) or (H, W), got shape {array.shape}.")
+        self.stacked = array.ndim == 3
         self.single = not self.stacked
-        self.names = tuple(f"{i:010d}" for i in range(shape[0])) if self.stacked else (root.stem,)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Drop the mapping: every process maps the file itself."""
-        return self.__dict__ | {"_array": None}
+        self.names: tuple[str, ...] = (
+            tuple(f"{i:010d}" for i in range(array.shape[0])) if self.stacked else (root.stem,)
+        )
+        self._shape, self._dtype = array.shape[-2:], array.dtype
+        # Pages of a mapping stay in memory; reading at an offset keeps it flat. A Fortran-ordered stack has no offsets.
+        self._offset: int | None = getattr(array, "offset", None) if array.flags.c_contiguous else None
 
     def read(self, name: str) -> DepthMap:
         """Read one slice."""
-        if self._array is None:
+        position = int(name) if self.stacked else 0
+        if self._offset is None:
             from adubench.io.arrays import read_npy
 
-            self._array = read_npy(self.root, mmap=True)
-        return _as_map(self._array[int(name)] if self.stacked else self._array, self.where(name))
+            array = read_npy(self.root, mmap=True)
+            return _as_map(np.array(array[position] if self.stacked else array), self.where(name))
+        count = self._shape[0] * self._shape[1]
+        offset = self._offset + position * count * self._dtype.itemsize
+        try:
+            values = np.fromfile(self.root, self._dtype, count, offset=offset)
+        except OSError as error:
+            raise DataError(f"{self.where(name)}: cannot be read ({error.strerror or error}).") from None
+        if values.size != count:
+            raise DataError(f"{self.where(name)}: the file was cut off while it was read. Copy it again.")
+        return _as_map(values.reshape(self._shape), self.where(name))
 
     def where(self, name: str) -> str:
         """Return file and position."""
@@ -326,7 +346,7 @@ class SingleMap:
     def __init__(self, root: Path, png_scale: float) -> None:
         self.root = root
         self._scale = png_scale
-        self.names = (root.stem,)
+        self.names: tuple[str, ...] = (root.stem,)
 
     def read(self, name: str) -> DepthMap:
         """Read the file, whatever `name` is."""

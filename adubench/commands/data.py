@@ -203,7 +203,7 @@ Examples:
 @click.option("--unpack", "packed", type=PATH, help="Write the maps of this pack as files, bit-exact.")
 @click.option("--at-gt", type=PATH, help="Keep only the predictions' values at the pixels of this ground-truth pack.")
 @click.option("--scan", type=PATH, help="With --gt raw: one scan (float32 x y z r).")
-@click.option("--calib", type=PATH, help="With --scan: folder of calib_cam_to_cam.txt and calib_velo_to_cam.txt.")
+@click.option("--calib", type=PATH, help="Folder of the calib files of --scan. Default: the scan's own.")
 @click.option("--camera", type=click.Choice(["2", "3"]), default="2", show_default=True, help="Left or right.")
 @click.option(
     "--depth-kind",
@@ -230,6 +230,13 @@ def _pack(source: Path | None, output: Path, o: dict[str, Any], progress: Callab
     from adubench.datasets import packing
     from adubench.errors import UsageError
 
+    camera, velodyne = int(o["camera"]), o["depth_kind"] == "velodyne"
+    if source is not None and o["gt"] == "raw":
+        # SOURCE is the place of the scans: one file, or the raw root.
+        if source.is_file():
+            calib = o["calib"] or source.parent
+            return packing.project_one(source, calib, output, camera=camera, velodyne_x_depth=velodyne)[0]
+        o, source = o | {"data_root": source}, None
     chosen = [o["packed"] is not None, source is not None, o["gt"] is not None or o["scan"] is not None]
     if sum(chosen) != 1:
         raise UsageError("name one thing: SOURCE (predictions), --gt DIR|raw (ground truth), or --unpack FILE.")
@@ -242,11 +249,12 @@ def _pack(source: Path | None, output: Path, o: dict[str, Any], progress: Callab
         return packing.write_predictions(
             maps, output, archival=o["archival"], at_ground_truth=o["at_gt"], force=o["force"], progress=progress
         )
-    camera, velodyne = int(o["camera"]), o["depth_kind"] == "velodyne"
     if o["scan"] is not None:
-        if o["calib"] is None or o["gt"] not in (None, "raw"):
+        if o["gt"] not in (None, "raw"):
             raise UsageError("--scan goes with --gt raw and --calib DIR.")
-        return packing.project_one(o["scan"], o["calib"], output, camera=camera, velodyne_x_depth=velodyne)[0]
+        return packing.project_one(
+            o["scan"], o["calib"] or o["scan"].parent, output, camera=camera, velodyne_x_depth=velodyne
+        )[0]
     truth = packing.ground_truth_source(
         o["gt"],
         o["split"],

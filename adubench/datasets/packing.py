@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adubench.datasets.frames import kitti_frame
+from adubench.datasets.frames import frame_from_stem, kitti_frame
 from adubench.datasets.ground_truth import FolderGroundTruth, GroundTruth, ScanGroundTruth, open_ground_truth
 from adubench.datasets.kitti import KittiRaw
 from adubench.datasets.splits import Split, load_split
@@ -65,6 +65,44 @@ def scan_frames(raw: KittiRaw, cameras: Iterable[int] = (2,)) -> tuple[FrameKey,
     return tuple(sorted(found))
 
 
+@dataclass(slots=True)
+class LooseScans:
+    """Scans in a folder of their own, outside KITTI's tree, with the calibration beside them."""
+
+    frames: tuple[FrameKey, ...]
+    files: dict[FrameKey, Path]
+    calib: Path
+    camera: int
+    velodyne_x_depth: bool
+    missing: tuple[str, ...] = ()
+    layout: str = "loose scans"
+
+    @property
+    def kind(self) -> str:
+        """Say what the values are."""
+        return f"raw scans ({'velodyne x' if self.velodyne_x_depth else 'camera depth'})"
+
+    def paths(self, frame: FrameKey) -> tuple[Path, ...]:
+        """Return the scan and the calibration files."""
+        return (self.files[frame], *(self.calib / f"calib_{name}.txt" for name in ("cam_to_cam", "velo_to_cam")))
+
+    def read(self, frame: FrameKey) -> SparseDepth:
+        """Project the scan of a frame."""
+        return _project(self.files[frame], self.calib, self.camera, self.velodyne_x_depth)
+
+
+def loose_scans(root: Path, calib: Path, camera: int, velodyne_x_depth: bool) -> LooseScans:
+    """List the `.bin` files below a folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    files = {frame_from_stem(p.relative_to(root).with_suffix("").as_posix()): p for p in sorted(root.rglob("*.bin"))}
+    if not files:
+        raise DataError(f"no Velodyne scan (.bin) under {root}.")
+    return LooseScans(tuple(sorted(files)), files, calib, camera, velodyne_x_depth)
+
+
 def ground_truth_source(
     gt: str,
     split: str | None,
@@ -87,6 +125,8 @@ def ground_truth_source(
                 "--gt raw needs --data-root DIR (KITTI raw: scans and calibration), or --scan with --calib."
             )
         raw = KittiRaw(data_root)
+        if named is None and (data_root / "calib_cam_to_cam.txt").is_file():
+            return loose_scans(data_root, data_root, next(iter(cameras)), velodyne_x_depth)
         if named is None:
             return ScanGroundTruth(scan_frames(raw, cameras), raw, velodyne_x_depth)
         source: GroundTruth = open_ground_truth(named, None, data_root, "raw")
@@ -217,10 +257,7 @@ def project_one(
     scan: Path, calib: Path, out: Path, *, camera: int = 2, velodyne_x_depth: bool = True
 ) -> tuple[Packed, SparseDepth]:
     """Project one scan and write it as `.h5` (pack), `.npz`, `.npy` or `.png` (16-bit, metres * 256)."""
-    from adubench.io.kitti_calib import read_calibration
-    from adubench.io.velodyne import project_scan, read_scan
-
-    depth = project_scan(read_scan(scan), read_calibration(calib), camera=camera, velodyne_x_depth=velodyne_x_depth)
+    depth = _project(scan, calib, camera, velodyne_x_depth)
     suffix = out.suffix.lower()
     if suffix in HDF5:
         from adubench.io.packed import PackWriter
@@ -239,6 +276,13 @@ def project_one(
     else:
         raise UsageError(f"one projected scan is written as .h5, .npz, .npy or .png, not as '{out.name}'.")
     return Packed(out, 1), depth
+
+
+def _project(scan: Path, calib: Path, camera: int, velodyne_x_depth: bool) -> SparseDepth:
+    from adubench.io.kitti_calib import read_calibration
+    from adubench.io.velodyne import project_scan, read_scan
+
+    return project_scan(read_scan(scan), read_calibration(calib), camera=camera, velodyne_x_depth=velodyne_x_depth)
 
 
 def _why(

@@ -201,6 +201,20 @@ def test_one_scan(tmp_path, suffix):
     np.testing.assert_array_equal(depth[depth > 0], golden["cam2_veldepth_depth"])
 
 
+@pytest.mark.parametrize("form", ["folder", "file", "data root"])
+def test_scans_outside_of_kittis_tree(tmp_path, form):
+    golden, folder = np.load(VELODYNE / "synthetic_exact" / "depth.npz"), VELODYNE / "synthetic_exact"
+    args = {
+        "folder": [folder, "--gt", "raw"],
+        "file": [folder / "velodyne.bin", "--gt", "raw"],
+        "data root": ["--gt", "raw", "--data-root", folder],
+    }[form]
+    out = tmp_path / "velodyne.npz"
+    invoke("pack", *args, "--camera", "3", "-o", out)
+    depth = np.load(out)["velodyne"]
+    np.testing.assert_array_equal(np.flatnonzero(depth), golden["cam3_veldepth_index"])
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real scan is not on this machine")
 def test_the_real_scan_becomes_a_png(tmp_path):
     invoke("pack", "--scan", REAL / "velodyne.bin", "--calib", REAL, "-o", tmp_path / "d.png")
@@ -235,7 +249,8 @@ def test_pack_of_a_split_needs_all_its_maps(tmp_path):
         (["-o", "x.h5"], UsageError),
         (["pred", "--gt", "gt", "-o", "x.h5"], UsageError),
         (["--gt", "raw", "-o", "x.h5"], UsageError),
-        (["--gt", "raw", "--scan", "v.bin", "-o", "x.h5"], UsageError),
+        (["--gt", "raw", "--scan", "v.bin", "-o", "x.h5"], DataError),
+        (["--gt", "maps", "--scan", "v.bin", "-o", "x.h5"], UsageError),
         (["absent", "-o", "x.h5"], DataError),
         (["--gt", "absent", "-o", "x.h5"], DataError),
         (["--unpack", "absent.h5", "-o", "x"], DataError),

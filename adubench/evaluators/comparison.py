@@ -314,7 +314,7 @@ def _warnings(comparison: Comparison, panel: Panel) -> list[str]:
         found.append(
             f"{groups} {name} are few: bootstrap intervals are too narrow"
             + (", and no p-value can be below 0.05" if stats.smallest_p(groups) >= LEVEL else "")
-            + ". Runs of frames can serve as clusters (--cluster block:100)."
+            + ". Runs of frames can serve as clusters (--cluster block:N)."
         )
     if panel.largest_share > 0.25 and groups > 1:
         found.append(f"one of the {groups} {name} holds {panel.largest_share:.0%} of the images.")

@@ -17,7 +17,9 @@ def _axis(source: int, target: int, align_corners: bool) -> _Axis:
     """Left neighbour, right neighbour and weight of the right one for every target position."""
     place = np.arange(target, dtype=np.float64)
     if align_corners:
-        position = place * ((source - 1) / (target - 1)) if target > 1 else np.zeros(target)
+        # PyTorch places the pixels in float32; OpenCV, which has the other convention only, in float64.
+        step = np.float32((source - 1) / (target - 1)) if target > 1 else np.float32(0)
+        position = (place.astype(np.float32) * step).astype(np.float64)
     else:
         position = (place + 0.5) * (source / target) - 0.5
     position = np.clip(position, 0, source - 1)

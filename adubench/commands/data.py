@@ -240,6 +240,10 @@ def _pack(source: Path | None, output: Path, o: dict[str, Any], progress: Callab
     chosen = [o["packed"] is not None, source is not None, o["gt"] is not None or o["scan"] is not None]
     if sum(chosen) != 1:
         raise UsageError("name one thing: SOURCE (predictions), --gt DIR|raw (ground truth), or --unpack FILE.")
+    if source is None and o["at_gt"] is not None:
+        raise UsageError("--at-gt goes with SOURCE, the predictions.")
+    if o["gt"] is None and o["split"] is not None:
+        raise UsageError("--split goes with --gt; predictions are packed under the names that they have.")
     if o["packed"] is not None:
         return packing.unpack(o["packed"], output, progress)
     if source is not None:

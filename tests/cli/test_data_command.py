@@ -252,6 +252,8 @@ def test_pack_of_a_split_needs_all_its_maps(tmp_path):
         (["--gt", "raw", "--scan", "v.bin", "-o", "x.h5"], DataError),
         (["--gt", "maps", "--scan", "v.bin", "-o", "x.h5"], UsageError),
         (["absent", "-o", "x.h5"], DataError),
+        (["absent", "--split", "eigen", "-o", "x.h5"], UsageError),
+        (["--gt", "absent", "--at-gt", "y.h5", "-o", "x.h5"], UsageError),
         (["--gt", "absent", "-o", "x.h5"], DataError),
         (["--unpack", "absent.h5", "-o", "x"], DataError),
     ],

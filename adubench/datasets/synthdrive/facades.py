@@ -83,7 +83,7 @@ def _windows(
     rim = np.float32(_SASH)
     inner = stripes(x - rim, column, width - 2 * rim, wide) * stripes(y - rim, floor, height - 2 * rim, tall)
     middle = x - np.float32(0.5) * (width - rim)
-    upper: F32 = y - height * np.float32(0.68)
+    upper = np.asarray(y - height * np.float32(0.68), np.float32)
     bar = stripes(middle, column, rim, wide)
     cross = stripes(upper, floor, rim * np.float32(0.8), tall)
     inner = inner * (1 - np.maximum(bar, cross))

@@ -57,8 +57,15 @@ def read_info(root: str | Path) -> SynthDriveInfo:
         raise DataError(
             f"{path}: the data set is not complete: run the 'adubench data synth' command again to finish it."
         )
+    try:
+        return _parse(Path(root), data)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"{path}: incomplete ({error!r}): delete the folder and make the data set again.") from None
+
+
+def _parse(root: Path, data: dict[str, Any]) -> SynthDriveInfo:
     return SynthDriveInfo(
-        Path(root),
+        root,
         data["layout"],
         data["seed"],
         (data["size"][0], data["size"][1]),

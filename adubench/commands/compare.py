@@ -85,9 +85,9 @@ def _published_only(published: bool, protocol: str | None, form: str, style: str
         raise UsageError(
             "nothing to compare: give results of adubench eval, or --published --protocol NAME to list published ones."
         )
-    from adubench.reports.published import published_json, published_tables, select
+    from adubench.reports.published import published_json, published_tables, select_protocol
 
-    rows = select(protocol, None)
+    rows = select_protocol(protocol)
     if form == "json":
         _emit(
             _json({"protocol": {"name": protocol}, "baseline": None, "comparisons": []} | published_json(rows)), output
@@ -166,7 +166,8 @@ def _render(comparison: Comparison, form: str, style: str, published: bool, outp
     if form == "json":
         extra: dict[str, Any] = {}
         if published and not comparison.mixed:
-            extra = published_json(select(str(comparison.protocol["name"]), comparison.split))
+            split = comparison.split
+            extra = published_json(select(str(comparison.protocol["name"]), split) if split else [])
         return _json(comparison.to_dict() | extra)
     tables = [results_table(comparison, style)]
     if published:

@@ -6,6 +6,7 @@ Refusing is the default: a table of two protocols invites a conclusion that neit
 from __future__ import annotations
 
 import csv
+from numbers import Real
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,36 @@ def _differences(first: EvaluationResult, other: EvaluationResult) -> list[str]:
     if None not in tables and tables[0] != tables[1]:
         found.append(f"{other.label} and {first.label} use other region parameters ({tables[0]} and {tables[1]}).")
     return found
+
+
+def check_columns(results: Sequence[EvaluationResult]) -> None:
+    """Check that per-image columns hold what their names say, as files may have been edited by hand.
+
+    Raises:
+        ResultError: a metric that is no number, or a frame that stands twice.
+    """
+    for result in results:
+        frames = result.per_image["frame"]
+        if len({str(frame) for frame in frames}) < len(frames):
+            raise ResultError(f"{result.label}: per_image names a frame twice. Evaluate again.")
+        for key, column in result.per_image.items():
+            if key in ("frame", "drive"):
+                continue
+            for frame, value in zip(frames, column, strict=True):
+                if isinstance(value, bool) or not isinstance(value, Real):
+                    text = f"{result.label}: per_image '{key}' of {frame}: expected a number, got {value!r:.40}."
+                    raise ResultError(text + " Evaluate again.")
+
+
+def provenance_notes(results: Sequence[EvaluationResult]) -> list[str]:
+    """Say which results were predicted in another way: that is no other protocol, but a reader must know it."""
+    notes = []
+    for key, words in (("flip", "flip averaging"), ("compat", "compatibility with the reference's NaN")):
+        values = {r.label: r.provenance.get(key) for r in results}
+        if len({str(v) for v in values.values()}) > 1:
+            listed = ", ".join(f"{label}: {_short(value)}" for label, value in values.items())
+            notes.append(f"{words} differs ({listed}).")
+    return notes
 
 
 def common_frames(results: Sequence[EvaluationResult]) -> tuple[tuple[str, ...], list[str]]:

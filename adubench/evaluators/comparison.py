@@ -16,10 +16,12 @@ from adubench.errors import unknown_name
 from adubench.evaluators import statistics as stats
 from adubench.evaluators.comparability import (
     assign_clusters,
+    check_columns,
     check_comparable,
     check_pixels,
     common_frames,
     protocol_title,
+    provenance_notes,
     shared_protocol,
 )
 from adubench.evaluators.comparison_model import LEVEL, Comparison, Difference, Estimate, Options, Pair
@@ -79,11 +81,13 @@ def compare(
     options = Options(cluster, resamples, confidence, seed, interval, adjust, primary, bayes, force)
     options.check()
     mixed = check_comparable(results, force=force)
+    check_columns(results)
     labels = tuple(r.label for r in results)
     base = labels[0] if baseline is None else baseline
     if base not in labels:
         raise unknown_name("baseline", base, labels)
     frames, notes = common_frames(results)
+    notes += provenance_notes(results)
     mixed += check_pixels(results, frames, force=force)
     drives = _drives(results[0], frames)
     names, cluster_name = assign_clusters(frames, drives, cluster)

@@ -172,11 +172,15 @@ def bca_interval(
     if spread == 0 or position in (0.0, 1.0):
         return None
     bias = ndtri(position)
-    pull = jackknife.mean() - jackknife
+    left_out = jackknife[np.isfinite(jackknife)]  # deleting the only unit of a region leaves nothing
+    pull = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     power = (pull**2).sum()
     acceleration = (pull**3).sum() / (6 * power**1.5) if power > 0 else 0.0
     z = bias + ndtri((1 + confidence) / 2) * np.array([-1.0, 1.0])
-    low, high = np.quantile(draws, ndtr(bias + z / (1 - acceleration * z)))
+    levels = ndtr(bias + z / (1 - acceleration * z))
+    if not np.isfinite(levels).all():
+        return None
+    low, high = np.quantile(draws, levels)
     return float(low), float(high)
 
 

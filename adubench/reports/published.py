@@ -203,23 +203,27 @@ def base_protocol(name: str) -> str:
     return re.split(r"[\[+:@ ]", name, maxsplit=1)[0]
 
 
-def select(protocol: str, split: str | None) -> list[PublishedRow]:
-    """Rows of the same protocol family and, when given, the same split.
-
-    Raises:
-        UsageError: no published row has this protocol.
-    """
+def select(protocol: str, split: str | None = None) -> list[PublishedRow]:
+    """Rows of the same protocol family and, when given, the same split; empty if there are none."""
     base = base_protocol(protocol)
     rows = [row for row in published_rows() if row.protocol == base]
+    wanted = _SAME_IMAGES.get(split, split) if split else None
+    if wanted is None or wanted.startswith("drivingstereo"):
+        return rows
+    return [row for row in rows if row.split == wanted]
+
+
+def select_protocol(protocol: str) -> list[PublishedRow]:
+    """All rows of a protocol.
+
+    Raises:
+        UsageError: there are none; the sentence lists the protocols that have some.
+    """
+    rows = select(protocol)
     if not rows:
         known = sorted({row.protocol for row in published_rows() if row.protocol})
         raise UsageError(f"no published results under protocol '{protocol}'; there are some under {', '.join(known)}.")
-    if split is None:
-        return rows
-    wanted = _SAME_IMAGES.get(split, split)
-    if wanted.startswith("drivingstereo"):
-        return rows
-    return [row for row in rows if row.split == wanted]
+    return rows
 
 
 def published_json(rows: Sequence[PublishedRow]) -> dict[str, Any]:

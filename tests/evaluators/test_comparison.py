@@ -250,6 +250,28 @@ def test_bad_options_are_usage_errors():
         compare([results[0], make_result("a", 3)])
 
 
+@pytest.mark.parametrize("value", ["0.1", None, [1.0], {}, True])
+def test_a_column_that_was_edited_is_refused(value):
+    other = make_result("b", 2)
+    other.per_image["rmse"][2] = value
+    with pytest.raises(ResultError, match=r"b: per_image 'rmse' of .*0000000002: expected a number"):
+        compare([make_result("a", 1), other], **FAST)
+
+
+def test_a_frame_that_stands_twice_is_refused():
+    other = make_result("b", 2)
+    other.per_image["frame"][1] = other.per_image["frame"][0]
+    with pytest.raises(ResultError, match="names a frame twice"):
+        compare([make_result("a", 1), other], **FAST)
+
+
+def test_other_flip_averaging_is_said():
+    other = make_result("b", 2)
+    other.provenance["flip"] = "mean"
+    warnings = compare([make_result("a", 1), other], **FAST).warnings
+    assert any("flip averaging differs (a: not set, b: mean)" in w for w in warnings)
+
+
 def test_protocol_differences_are_words():
     assert protocol_differences({"crop": "garg", "gt_max": 80}, {"crop": "none", "gt_max": 80}) == [
         "crop: garg instead of none"

@@ -10,7 +10,7 @@ import pytest
 from adubench.errors import UsageError
 from adubench.evaluators.comparison import compare
 from adubench.evaluators.protocols import PROTOCOLS
-from adubench.reports.published import add_published, own_key, published_rows, published_tables, select
+from adubench.reports.published import add_published, own_key, published_rows, published_tables, select, select_protocol
 from adubench.reports.tables import results_table
 from tests.evaluators.results_for_comparison import make_result
 
@@ -102,6 +102,14 @@ def test_stereo_teachers_are_no_rivals():
 
 
 def test_unknown_protocols_list_the_known_ones():
-    with pytest.raises(UsageError, match="kitti-eigen"):
-        select("full-frame", None)
+    with pytest.raises(UsageError, match="there are some under .*kitti-eigen"):
+        select_protocol("full-frame")
+    assert select("full-frame") == []
     assert select("kitti-eigen", "eigen_train") == []
+
+
+@pytest.mark.parametrize(("protocol", "split"), [("full-frame", "eigen_test"), ("kitti-eigen", None)])
+def test_without_published_rows_the_table_says_so(protocol, split):
+    comparison = compare([make_result("ours", 1, protocol=protocol, split=split)], resamples=300)
+    (table,) = add_published(results_table(comparison), comparison, "paper")
+    assert table.notes[-1] == "published results: none for this protocol and split."

@@ -3,10 +3,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 
 from adubench.errors import UsageError
+from adubench.evaluators.alignment import ALIGNMENTS
+from adubench.evaluators.metrics import METRICS
 from adubench.evaluators.protocols import PROTOCOLS, TOPICS, Protocol, diff, general_pitfalls, get_protocol, in_words
 
 # A changed fingerprint means changed numbers: raise the record's version, then write the new value here.
@@ -136,3 +139,12 @@ def test_pitfalls_that_apply():
     assert "leaderboard" in text("kitti-eigen", "kitti-official")
     assert any("Flip" in p for p in general_pitfalls(PROTOCOLS["kitti-eigen"], PROTOCOLS["kitti-eigen-raw"]))
     assert not general_pitfalls(PROTOCOLS["full-frame"], PROTOCOLS["nyu"])
+
+
+def test_documents_name_everything():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    protocols, metrics = (docs / "protocols.md").read_text(), (docs / "metrics.md").read_text()
+    assert [name for name in PROTOCOLS if f"`{name}`" not in protocols] == []
+    assert [key for key in METRICS if f"`{key}`" not in metrics] == []
+    assert [name for name in ALIGNMENTS if f"`{name}`" not in metrics] == []
+    assert "<!-- effects:start -->" in protocols

@@ -102,7 +102,7 @@ def test_stereo_teachers_are_no_rivals():
 
 
 def test_unknown_protocols_list_the_known_ones():
-    with pytest.raises(UsageError, match="there are some under .*kitti-eigen"):
+    with pytest.raises(UsageError, match=r"there are some under .*kitti-eigen"):
         select_protocol("full-frame")
     assert select("full-frame") == []
     assert select("kitti-eigen", "eigen_train") == []

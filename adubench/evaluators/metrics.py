@@ -195,6 +195,8 @@ _EXTENDED: tuple[Metric, ...] = (
            "trapezoid over 100 exponents x in [0.01, 5] of share(r < 1.25^x), divided by 5", _UNI),
     _other("silog_n1", "vectors", False, "1", "silog with divisor n - 1", "100 * std(l), N - 1", _UNI),
     _other("medianlog", "vectors", False, "1", "median log error", "100 * |lower median of l|", _UNI),
+    _other("ard_mean", "vectors", False, "1", "distance-aware relative error",
+           "mean over distances k = 0, 8, ..., 72 m of mean(|e| / g) where |g - k| <= 4 m", "after DrivingStereo"),
     _other("moge_rel", "vectors", False, "1", "relative error after alignment", "mean(|e| / (g + 1e-6))", _MOGE),
     _other("moge_point_rel", "points", False, "1", "relative error of points", "mean(|P - G| / (|G| + 1e-6))", _MOGE),
     _other("moge_point_delta1", "points", True, "1", "accurate points",

@@ -37,8 +37,8 @@ N_MOMENTS = len(MOMENTS)
 _LN10 = math.log(10.0)
 # Six float64 buffers of this length stay in a second-level cache, and few calls are spent per image.
 _CHUNK = 8192
-# numba's import and the kernel's load cost about as much as a few hundred images in numpy.
-_COMPILED_PAYS_FROM = 400
+# numba's import and the kernel's load cost 0.6 s, the kernel saves 0.4 ms per image.
+_COMPILED_PAYS_FROM = 1500
 
 Row = NDArray[np.float64]
 FloatArray = NDArray[np.float32]

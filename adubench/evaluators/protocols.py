@@ -90,6 +90,12 @@ class Protocol:
         return self.name.partition("[")[0]
 
     @property
+    def selection(self) -> str:
+        """Name of the rule that picks the valid pixels; protocols with the same one share packed pixels."""
+        top = "none" if self.gt_max is None else f"{self.gt_max:g}"
+        return f"{self.frame} {self.gt_min:g}-{top} {self.crop}"
+
+    @property
     def float32_mean(self) -> bool:
         """Whether the mean over images is a float32 running sum."""
         return self.arithmetic == "float32"

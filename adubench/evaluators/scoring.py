@@ -6,6 +6,7 @@ prediction is gathered there. Full maps are converted to floating point only whe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from adubench.errors import ProtocolError, unknown_name
 from adubench.evaluators import crops, devkit
 from adubench.evaluators.alignment import SCALE_FREE, align
+from adubench.evaluators.metrics import metrics_from_moments
 from adubench.evaluators.moments import N_MOMENTS, frame_moments, plain_moments
 from adubench.evaluators.protocols import Protocol
 from adubench.evaluators.resize import bilinear_take
@@ -152,8 +154,9 @@ def score_vectors(
     else:
         row = frame_moments(gt, final)
     extra = dict(info) if protocol.alignment in SCALE_FREE else {}
-    if compat and protocol.compat_silog_zero and gt.size and not np.isfinite(row[7]):
-        extra["silog"] = 0.0
+    if compat and protocol.compat_silog_zero and gt.size:
+        silog = float(metrics_from_moments(row)["silog"])
+        extra["silog"] = 0.0 if np.isnan(silog) else silog
     return FrameScore(row, extra, n_invalid, info.get("ratio"), sample)
 
 
@@ -218,6 +221,8 @@ def valid_pixels(protocol: Protocol, gt: SparseDepth, *, frame: str = "") -> Val
     Raises:
         ProtocolError: the map is smaller than the KB window, or has the wrong size for a crop with fixed bounds.
     """
+    if gt.selected and gt.selected == protocol.selection:
+        return ValidPixels(gt.index, gt.metres(), slice(None))
     try:
         bounds = pixel_bounds(protocol, gt.shape)
     except ProtocolError as error:
@@ -236,6 +241,14 @@ def valid_pixels(protocol: Protocol, gt: SparseDepth, *, frame: str = "") -> Val
         index, values = index.take(chosen), values.take(chosen)
         at = chosen + first
     return ValidPixels(index, DepthMap(values, gt.scale).quantity(), at)
+
+
+def selection_mask(protocol: Protocol, gt: SparseDepth) -> NDArray[np.bool_]:
+    """Mark the pixels of a map that the protocol selects, bool [n]; none where the map does not fit the protocol."""
+    mask = np.zeros(gt.index.size, np.bool_)
+    with contextlib.suppress(ProtocolError):
+        mask[valid_pixels(protocol, gt).at] = True
+    return mask
 
 
 def _row_range(gt: SparseDepth, bounds: crops.Rectangle) -> tuple[int, int]:

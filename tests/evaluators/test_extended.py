@@ -61,3 +61,17 @@ def test_teacher_rows():
     student[110, 0] = 20
     assert extended.teacher_agreement(teacher, student)["rmse_T"] > 0
     assert extended.decode_teacher(np.array([65535, 0], np.uint16)).tolist() == [80.0, 0.0]
+
+
+def test_distance_aware_curve():
+    gt, pred = np.array([1.0, 8.0, 12.0, 30.0]), np.array([1.5, 8.8, 12.0, 33.0])
+    curve = extended.ard_curve(gt, pred)
+    assert curve["ard_0"] == pytest.approx(0.5)
+    assert curve["ard_8"] == pytest.approx(0.05)  # 8 m and, on the border, 12 m
+    assert curve["ard_16"] == 0
+    assert curve["ard_32"] == pytest.approx(0.1)
+    assert np.isnan(curve["ard_72"])
+    assert curve["ard_bins"] == 4
+    assert curve["ard_mean"] == pytest.approx((0.5 + 0.05 + 0 + 0.1) / 4)
+    assert len(extended.ard_curve(gt, pred, centres=(5, 10), half_width=2.5)) == 4
+    assert extended.ard_curve(gt[:0], pred[:0])["ard_bins"] == 0

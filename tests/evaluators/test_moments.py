@@ -162,7 +162,7 @@ def test_choice_of_kernel(monkeypatch):
     assert not moments.compiled_in_use()
     pytest.importorskip("numba")
     monkeypatch.delenv("ADUBENCH_FAST")
-    assert moments.prefer_compiled(1000)
+    assert moments.prefer_compiled(5000)
     assert not moments.prefer_compiled(10)
     monkeypatch.setenv("ADUBENCH_FAST", "1")
     assert moments.prefer_compiled(1)

@@ -391,6 +391,10 @@ def test_toolbox_compat_turns_a_nan_silog_into_zero():
     score = score_frame(PROTOCOLS["kitti-eigen-toolbox"], c.gt, Prediction(DepthMap(c.pred)), compat=True)
     assert score.extra["silog"] == 0.0
     assert np.isnan(metrics_from_moments(score.moments)["silog"])
+    c = case("a_375x1242_5pct")  # the column is complete: images without NaN keep their own value
+    other = score_frame(PROTOCOLS["kitti-eigen-toolbox"], c.gt, Prediction(DepthMap(c.pred)), compat=True)
+    assert other.extra["silog"] == metrics_from_moments(other.moments)["silog"]
+    c = case("e_370x1226_hard_pred")
     with pytest.raises(ProtocolError, match="does not clamp"):
         score_frame(PROTOCOLS["kitti-eigen-toolbox"], c.gt, Prediction(DepthMap(c.pred)))
 

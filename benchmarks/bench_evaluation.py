@@ -23,6 +23,8 @@ from PIL import Image
 
 from adubench.evaluators import moments
 from adubench.evaluators.evaluator import EvalOptions, evaluate
+from adubench.evaluators.protocols import get_protocol
+from adubench.evaluators.scoring import selection_mask
 from adubench.io.depth_png import read_depth_map
 from adubench.io.maps import SparseDepth
 from adubench.io.packed import PackWriter, open_pack
@@ -64,19 +66,22 @@ def make_packs(work: workload.Workload) -> dict[str, Path]:
     """Pack truth and predictions in the default layout, predictions also at the truth's pixels, truth also archival."""
     paths = {name: work.root / f"{name}.h5" for name in ("gt", "gt_archival", "pred", "at_gt")}
     truth = {name: SparseDepth.from_map(read_depth_map(work.folder("gt") / f"{name}.png")) for name in work.names}
+    protocol = get_protocol(PROTOCOL)
+    masks = {frame: selection_mask(protocol, depth) for frame, depth in truth.items()}
     for name, archival in (("gt", False), ("gt_archival", True)):
-        with PackWriter(paths[name], "ground_truth", archival=archival) as writer:
+        first = "" if archival else protocol.selection
+        with PackWriter(paths[name], "ground_truth", archival=archival, first=first) as writer:
             for frame, depth in truth.items():
-                writer.add(frame, depth)
+                writer.add(frame, depth, first_mask=masks[frame])
     sha = open_pack(paths["gt"]).attrs["index_sha256"]
     with (
         PackWriter(paths["pred"], "prediction") as dense,
-        PackWriter(paths["at_gt"], "at_ground_truth", ground_truth_sha256=sha) as sparse,
+        PackWriter(paths["at_gt"], "at_ground_truth", first=protocol.selection, ground_truth_sha256=sha) as sparse,
     ):
         for frame, depth in truth.items():
             pred = read_depth_map(work.folder("pred_default") / f"{frame}.png")
             dense.add(frame, pred)
-            sparse.add(frame, pred.values.reshape(-1)[depth.index], scale=pred.scale)
+            sparse.add(frame, pred.values.reshape(-1)[depth.index], first_mask=masks[frame], scale=pred.scale)
     return paths
 
 

@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from adubench.io.maps import SparseDepth
+
 PATH = click.Path(path_type=Path)
 
 
@@ -214,6 +216,7 @@ Examples:
 )
 @click.option("--png-scale", default=256.0, show_default=True, help="Metres = PNG code / this.")
 @click.option("--archival", is_flag=True, help="Several times smaller, slower to read.")
+@click.option("--first", help="Store this protocol's pixels first: quickest under it. Default: the split's protocol.")
 @click.option("--force", is_flag=True, help="Write again even if the sources have not changed.")
 def pack(source: Path | None, output: Path, **options: Any) -> None:
     """Pack SOURCE (predictions) or ground truth into HDF5, or unpack; packs are rebuilt when their sources changed."""
@@ -267,7 +270,33 @@ def _pack(source: Path | None, output: Path, o: dict[str, Any], progress: Callab
         velodyne_x_depth=velodyne,
         png_scale=o["png_scale"],
     )
-    return packing.write_ground_truth(truth, output, archival=o["archival"], force=o["force"], progress=progress)
+    return packing.write_ground_truth(
+        truth,
+        output,
+        archival=o["archival"],
+        first=_first(o["first"], o["split"], o["archival"]),
+        force=o["force"],
+        progress=progress,
+    )
+
+
+def _first(name: str | None, split: str | None, archival: bool) -> tuple[str, Callable[[SparseDepth], Any]] | None:
+    """Key and mask of the pixels to store first: the named protocol's, else those of the split's own protocol."""
+    from adubench.datasets.splits import SPLITS, looks_like_list, resolve_name
+    from adubench.errors import UsageError
+    from adubench.evaluators.protocols import get_protocol
+    from adubench.evaluators.scoring import selection_mask
+
+    if archival:
+        if name is not None:
+            raise UsageError("--first goes without --archival: archival packs keep no pixel order.")
+        return None
+    if name is None and split is not None and not looks_like_list(split):
+        name = SPLITS[resolve_name(split)].default_protocol
+    if not name or name == "none":
+        return None
+    protocol = get_protocol(name)
+    return protocol.selection, lambda depth: selection_mask(protocol, depth)
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, int]:

@@ -182,6 +182,22 @@ class FolderGroundTruth:
         """Whether it is one map in a file of its own."""
         return self.collection is not None and self.collection.single
 
+    def first(self) -> str:
+        """Key of the pixel selection that a pack stores first; empty for none and for anything but packs."""
+        return str(self._open_pack().attrs["protocol_first"]) if self.is_pack else ""
+
+    def read_first(self, frame: FrameKey) -> SparseDepth:
+        """Read the pixels of that selection alone."""
+        found: SparseDepth = self._open_pack().read_first(frame.stem)
+        return found
+
+    def signature(self, frame: FrameKey) -> tuple[int, int, int]:
+        """Return the signature of a map; packs know it without reading pixels."""
+        if not self.is_pack:
+            return self.read(frame).signature()
+        known: tuple[int, int, int] = self._open_pack().signature(frame.stem)
+        return known
+
     @property
     def pack(self) -> Any:
         """The open ground-truth pack; None for anything else."""

@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Any
 from adubench.errors import AdubenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from adubench.datasets.frames import FrameKey
     from adubench.datasets.ground_truth import GroundTruth
     from adubench.io.maps import SparseDepth
+
+    FirstMask = Callable[[SparseDepth], NDArray[np.bool_]]
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +65,29 @@ class PackedGroundTruth:
 
     def read(self, frame: FrameKey) -> SparseDepth:
         """Read the ground truth of a frame."""
+        found: SparseDepth = self._pack().read(frame.name)
+        return found
+
+    def first(self) -> str:
+        """Key of the pixel selection that the pack stores first."""
+        return str(self._pack().attrs["protocol_first"])
+
+    def read_first(self, frame: FrameKey) -> SparseDepth:
+        """Read the pixels of that selection alone."""
+        found: SparseDepth = self._pack().read_first(frame.name)
+        return found
+
+    def signature(self, frame: FrameKey) -> tuple[int, int, int]:
+        """Return the signature of a whole map without reading its pixels."""
+        known: tuple[int, int, int] = self._pack().signature(frame.name)
+        return known
+
+    def _pack(self) -> Any:
         if self._open is None or self._open[0] != os.getpid():
             from adubench.io.packed import open_pack
 
             self._open = (os.getpid(), open_pack(self.file))
-        found: SparseDepth = self._open[1].read(frame.name)
-        return found
+        return self._open[1]
 
     def paths(self, frame: FrameKey) -> tuple[Path, ...]:
         """Return the pack."""
@@ -73,7 +95,11 @@ class PackedGroundTruth:
 
 
 def cached_ground_truth(
-    source: GroundTruth, frames: Sequence[FrameKey], folder: str | Path | None = None
+    source: GroundTruth,
+    frames: Sequence[FrameKey],
+    folder: str | Path | None = None,
+    *,
+    first: tuple[str, FirstMask] | None = None,
 ) -> GroundTruth | PackedGroundTruth:
     """Return a reader of packed ground truth, building or rebuilding the pack first where needed.
 
@@ -81,6 +107,7 @@ def cached_ground_truth(
         source: where the maps lie.
         frames: the frames to be read.
         folder: cache folder; None for the default one.
+        first: key and mask of the pixel selection to store first when the pack is made.
 
     Returns:
         `source` itself when there are fewer than `MIN_FRAMES` frames, when it is a pack or an array file already, or
@@ -95,7 +122,7 @@ def cached_ground_truth(
     stamp = _stamp(files)
     if not _fresh(path, stamp):
         try:
-            _build(path, source, frames, stamp)
+            _build(path, source, frames, stamp, first)
         except AdubenchError as error:
             # A broken map raises again, by name, when it is scored; a cache that cannot be written costs only time.
             log.warning("ground truth is not cached: %s", error)
@@ -137,10 +164,20 @@ def _fresh(path: Path, stamp: str) -> bool:
         return False
 
 
-def _build(path: Path, source: GroundTruth, frames: Sequence[FrameKey], stamp: str) -> None:
+def _build(
+    path: Path,
+    source: GroundTruth,
+    frames: Sequence[FrameKey],
+    stamp: str,
+    first: tuple[str, FirstMask] | None,
+) -> None:
     from adubench.io.packed import PackWriter
 
     log.info("packing ground truth of %d frames into %s", len(frames), path)
-    with PackWriter(path, "ground_truth", attrs={"sources_stamp": stamp, "gt_kind": source.kind}) as writer:
+    key, mask = first or ("", None)
+    attrs = {"sources_stamp": stamp, "gt_kind": source.kind}
+    with PackWriter(path, "ground_truth", first=key, attrs=attrs) as writer:
         for frame in frames:
-            writer.add(frame.name, source.read(frame), sources=source.paths(frame))
+            depth = source.read(frame)
+            chosen = mask(depth) if mask is not None else None
+            writer.add(frame.name, depth, first_mask=chosen, sources=source.paths(frame))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adubench.io.maps import DepthMap, SparseDepth
 
     Progress = Callable[[int, int], None]
+    FirstMask = Callable[[SparseDepth], NDArray[np.bool_]]
 
 HDF5 = (".h5", ".hdf5")
 
@@ -148,21 +149,39 @@ def _split(name: str | None, root: Path | None) -> Split | None:
 
 
 def write_ground_truth(
-    source: GroundTruth, out: Path, *, archival: bool = False, force: bool = False, progress: Progress | None = None
+    source: GroundTruth,
+    out: Path,
+    *,
+    archival: bool = False,
+    first: tuple[str, FirstMask] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> Packed:
-    """Write ground truth: `.h5` as a pack, `.npz` as dense arrays, anything else as a folder of PNG or npy files."""
+    """Write ground truth: `.h5` as a pack, `.npz` as dense arrays, anything else as a folder of PNG or npy files.
+
+    Args:
+        source: where the maps lie.
+        out: the target.
+        archival: smaller, slower.
+        first: key and mask of a pixel selection to store first (packs only).
+        force: write even when the target is up to date.
+        progress: called with (done, total).
+    """
     frames = source.frames
     if out.suffix.lower() in HDF5:
         files = {frame.name: source.paths(frame) for frame in frames}
-        facts = {"gt_kind": source.kind, "gt_layout": source.layout}
+        key, mask = first or ("", None)
+        facts = {"gt_kind": source.kind, "gt_layout": source.layout, "stored_first": key}
         reason = _why(out, "ground_truth", tuple(files), archival, files, facts)
         if not reason and not force:
             return Packed(out, len(frames), written=False)
         from adubench.io.packed import PackWriter
 
-        with PackWriter(out, "ground_truth", archival=archival, attrs=facts) as writer:
+        with PackWriter(out, "ground_truth", archival=archival, first=key, attrs=facts) as writer:
             for frame in _ticking(frames, len(frames), progress):
-                writer.add(frame.name, source.read(frame), sources=map(_absolute, files[frame.name]))
+                depth = source.read(frame)
+                chosen = mask(depth) if mask is not None else None
+                writer.add(frame.name, depth, first_mask=chosen, sources=map(_absolute, files[frame.name]))
         return Packed(out, len(frames), reason=reason if reason != "new" else "")
     maps = ((frame.name, _as_dense(source.read(frame))) for frame in _ticking(frames, len(frames), progress))
     return Packed(out, _write_dense(out, maps))
@@ -218,9 +237,9 @@ def _write_at_pixels(
     with open_pack(truth) as pack:
         if not isinstance(pack, GroundTruthPack):
             raise DataError(f"{truth} is no ground-truth pack; make one with adubench data pack --gt.")
-        with PackWriter(
-            out, "at_ground_truth", archival=archival, ground_truth_sha256=pack.attrs["index_sha256"]
-        ) as writer:
+        first = "" if archival else str(pack.attrs["protocol_first"])
+        sha256 = pack.attrs["index_sha256"]
+        with PackWriter(out, "at_ground_truth", archival=archival, first=first, ground_truth_sha256=sha256) as writer:
             for name in _ticking(pack.names, len(pack.names), progress):
                 match = next((a for a in (name, *frame_from_stem(name).aliases()) if a in held), None)
                 if match is None:
@@ -232,7 +251,9 @@ def _write_at_pixels(
                         f"{sparse.shape[1]}x{sparse.shape[0]}; values at ground-truth pixels need equal sizes."
                     )
                 values = depth.values.reshape(-1).take(sparse.index)
-                writer.add(name, values, scale=depth.scale, sources=_files_of(collection, match))
+                chosen = np.isin(sparse.index, pack.read_first(name).index, assume_unique=True) if first else None
+                sources = _files_of(collection, match)
+                writer.add(name, values, first_mask=chosen, scale=depth.scale, sources=sources)
         return Packed(out, len(pack.names))
 
 

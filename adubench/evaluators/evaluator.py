@@ -20,6 +20,7 @@ from adubench.evaluators import assemble, moments
 from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
 from adubench.evaluators.protocols import PROTOCOLS, Protocol, get_protocol
 from adubench.evaluators.run import Item, Job, Track, run
+from adubench.evaluators.scoring import selection_mask
 from adubench.io.collection import MapCollection, open_maps
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _plan_folder(predictions: MapCollection, gt: Path, protocols: tuple[Protocol
     reader = FolderGroundTruth(gt, scale=256.0)
     names = [frame.name for frame in reader.frames]
     matching = match_by_stem(names, predictions, single=reader.single)
-    tracks = (Track(_cached(reader, reader.frames, options), protocols),)
+    tracks = (Track(_cached(reader, reader.frames, protocols, options), protocols),)
     return _Plan(None, tracks, (reader.frames,), (reader,), (None,), predictions, matching, ())
 
 
@@ -186,7 +187,7 @@ def _plan_split(
         readers.append(reader)
         expected.append(_expected(split, reader, kind))
         group = tuple(p for p in protocols if p.ground_truth == kind)
-        tracks.append(Track(_cached(reader, reader.frames, options), group))
+        tracks.append(Track(_cached(reader, reader.frames, group, options), group))
     if not tracks:
         raise DataError(f"split {split.name}: no ground truth for any protocol. " + " ".join(notes))
     matching = _match_split(predictions, split, frames)
@@ -222,13 +223,16 @@ def _identify(name: str) -> str | None:
     return frame.name if frame is not None else None
 
 
-def _cached(reader: GroundTruth, frames: Sequence[FrameKey], options: EvalOptions) -> Any:
-    """Read ground truth through the packed cache where that pays."""
+def _cached(
+    reader: GroundTruth, frames: Sequence[FrameKey], protocols: Sequence[Protocol], options: EvalOptions
+) -> Any:
+    """Read ground truth through the packed cache where that pays; the first protocol's pixels are stored first."""
     if str(options.cache) == "off":
         return reader
     from adubench.datasets.gt_cache import cached_ground_truth
 
-    return cached_ground_truth(reader, frames, options.cache)
+    first = (protocols[0].selection, lambda depth: selection_mask(protocols[0], depth))
+    return cached_ground_truth(reader, frames, options.cache, first=first)
 
 
 def _execute(

@@ -11,14 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from adubench import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from adubench.io.maps import SparseDepth
 
 _LIBRARIES = ("numpy", "scipy", "h5py", "PIL", "numba", "isal", "torch", "timm")
 
@@ -43,21 +39,6 @@ def library_versions() -> dict[str, str]:
         if isinstance(version, str):
             versions[name] = version
     return versions
-
-
-def ground_truth_signature(depth: SparseDepth) -> tuple[int, int, int]:
-    """Number of given pixels, sum of their codes, sum of their positions.
-
-    Exact integers for 16-bit maps, so that the maps and a pack of them have the same signature. Float maps enter with
-    their depths in units of 2**-16 m.
-    """
-    values = depth.values
-    if np.issubdtype(values.dtype, np.floating):
-        finite = values[np.isfinite(values)].astype(np.float64)
-        total = int(np.rint(finite / depth.scale * 65536.0).sum())
-    else:
-        total = int(values.sum(dtype=np.int64))
-    return int(values.size), total, int(depth.index.sum(dtype=np.int64))
 
 
 def data_fingerprint(names: Iterable[str], signatures: Iterable[tuple[int, int, int]]) -> str:

@@ -231,7 +231,7 @@ def _attach_table(
     if name not in tables:
         tables[name] = _unpack_tables(file)
     index = entry["index"]
-    table = tables[name][index] if index < len(tables[name]) else None
+    table: MomentTable | None = tables[name][index] if index < len(tables[name]) else None
     if table is None or table.digest() != entry["sha256"]:
         raise ResultError(f"{file}: does not belong to {source.name} (hash differs). Evaluate again.")
     return table
@@ -271,7 +271,7 @@ def _pack_tables(tables: Sequence[MomentTable | None]) -> bytes:
         arrays[f"{i}_values"] = table.values
         arrays[f"{i}_parameters"] = np.array(json.dumps(table.parameters, sort_keys=True))
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

@@ -19,8 +19,7 @@ import numpy as np
 
 from adubench.errors import AdubenchError
 from adubench.evaluators import moments
-from adubench.evaluators.plausibility import FrameSample, sample_frame
-from adubench.evaluators.provenance import ground_truth_signature
+from adubench.evaluators.plausibility import NO_SAMPLE, FrameSample, sample_frame
 from adubench.evaluators.scoring import FrameScore, Prediction, score_frame
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from adubench.io.maps import SparseDepth
 
 _CHUNK = 8
+_SAMPLED_FRAMES = 32
 _RANK_FRAMES = 16  # rank correlations cost sorting; a few images tell depth from disparity
 
 
@@ -37,6 +37,22 @@ class GroundTruthReader(Protocol):
 
     def read(self, frame: Any) -> SparseDepth:
         """Return the given pixels of a frame."""
+        ...
+
+
+class PackReader(Protocol):
+    """A reader of packs that can read the pixels of one selection alone, and knows signatures without reading."""
+
+    def first(self) -> str:
+        """Key of the selection whose pixels are stored first; empty for none."""
+        ...
+
+    def read_first(self, frame: Any) -> SparseDepth:
+        """Return the pixels of that selection."""
+        ...
+
+    def signature(self, frame: Any) -> tuple[int, int, int]:
+        """Return the signature of the whole map."""
         ...
 
 
@@ -51,6 +67,20 @@ class Track:
 
     reader: GroundTruthReader
     protocols: tuple[ProtocolRecord, ...]
+
+    def selects_first(self) -> bool:
+        """Whether the pixels that a pack stores first are all that the protocols need."""
+        first = getattr(self.reader, "first", None)
+        key = first() if first is not None else ""
+        return bool(key) and all(p.selection == key and p.missing != "fill" for p in self.protocols)
+
+    def read(self, frame: Any, only_first: bool) -> tuple[SparseDepth, tuple[int, int, int]]:
+        """Return the pixels to score and the signature of the whole map."""
+        if only_first:
+            reader: Any = self.reader
+            return reader.read_first(frame), reader.signature(frame)
+        gt = self.reader.read(frame)
+        return gt, gt.signature()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +129,32 @@ class Job:
     def score(self, position: int) -> tuple[TrackScores | None, ...]:
         """Score one item in every track that has it."""
         item = self.items[position]
-        depth = self.predictions.read(item.prediction)
+        only_first = all(track.selects_first() for track in self.tracks)
+        depth = self._read_prediction(item.prediction, only_first)
         prediction = Prediction(depth, kind=self.kind, focal_baseline=item.focal_baseline)
         out: list[TrackScores | None] = []
         for track, frame in zip(self.tracks, item.frames, strict=True):
             if frame is None:
                 out.append(None)
                 continue
-            gt = track.reader.read(frame)
+            gt, signature = track.read(frame, only_first)
             scores = tuple(score_frame(p, gt, prediction, frame=item.name, compat=self.compat) for p in track.protocols)
-            first = scores[0]
-            sample = sample_frame(*first.sample, ranks=position < _RANK_FRAMES)
-            out.append(TrackScores(ground_truth_signature(gt), tuple(s.without_sample() for s in scores), sample))
+            sample = NO_SAMPLE
+            if position % self._sample_step() == 0:
+                sample = sample_frame(*scores[0].sample, ranks=position < _RANK_FRAMES * self._sample_step())
+            out.append(TrackScores(signature, tuple(s.without_sample() for s in scores), sample))
         return tuple(out)
+
+    def _sample_step(self) -> int:
+        """Every how many frames the scale is looked at: the median over some dozens says enough."""
+        return -(-len(self.items) // _SAMPLED_FRAMES)
+
+    def _read_prediction(self, name: str, only_first: bool) -> Any:
+        """Read a prediction; values at ground-truth pixels come in the same selection as the ground truth."""
+        if only_first and getattr(self.predictions, "pixel_values", False):
+            predictions: Any = self.predictions
+            return predictions.read_first(name)
+        return self.predictions.read(name)
 
 
 def run(

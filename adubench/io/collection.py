@@ -276,7 +276,7 @@ class PackMaps:
     stacked = False
 
     def __init__(self, root: Path, what: str) -> None:
-        from adubench.io.packed import GroundTruthPack, open_pack
+        from adubench.io.packed import AtGroundTruthPack, GroundTruthPack, open_pack
 
         self.root = root
         self.pack = open_pack(root)
@@ -284,11 +284,16 @@ class PackMaps:
             raise DataError(f"{what} {root}: is a pack of ground truth; give it with --gt.")
         self.names: tuple[str, ...] = tuple(self.pack.names)
         self.single = len(self.names) == 1
+        self.pixel_values = isinstance(self.pack, AtGroundTruthPack)
 
     def read(self, name: str) -> Any:
         """Read a `DepthMap`, or an `AtGroundTruth` whose values belong to a ground truth's pixels."""
         found = self.pack.read(name)
         return found if not hasattr(found, "index") else DepthMap(found.dense())
+
+    def read_first(self, name: str) -> Any:
+        """Read the values at the pixels that the ground-truth pack stores first."""
+        return self.pack.read_first(name)
 
     def where(self, name: str) -> str:
         """Return file and map name."""

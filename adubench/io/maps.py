@@ -47,12 +47,14 @@ class SparseDepth:
         index: uint32 [n], flat row-major positions, ascending, each once.
         values: [n], uint16 codes or float32.
         scale: metres = values / scale.
+        selected: key of the pixel selection that these pixels already passed (packs store one first); "" for all.
     """
 
     shape: tuple[int, int]
     index: NDArray[np.uint32]
     values: NDArray[Any]
     scale: float = 1.0
+    selected: str = ""
 
     @classmethod
     def from_map(cls, depth: DepthMap) -> SparseDepth:
@@ -65,6 +67,19 @@ class SparseDepth:
     def metres(self) -> FloatArray:
         """Return the values as float32 [n] in metres."""
         return _decode(self.values, self.scale)
+
+    def signature(self) -> tuple[int, int, int]:
+        """Return exact integers that identify the map: number of pixels, sum of their codes, sum of their positions.
+
+        Packed and unpacked maps have the same signature. Floating-point maps enter in units of 2**-16.
+        """
+        values = self.values
+        if np.issubdtype(values.dtype, np.floating):
+            finite = values[np.isfinite(values)].astype(np.float64)
+            total = int(np.rint(finite / self.scale * 65536.0).sum())
+        else:
+            total = int(values.sum(dtype=np.int64))
+        return int(values.size), total, int(self.index.sum(dtype=np.int64))
 
     def dense(self) -> FloatArray:
         """Return float32 [H, W] in metres, 0 where there is no measurement."""

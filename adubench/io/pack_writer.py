@@ -80,6 +80,7 @@ class PackWriter:
         self._shapes: list[tuple[int, int]] = []
         self._counts: list[int] = []
         self._n_first: list[int] = []
+        self._signatures: list[tuple[int, int, int]] = []
         self._blob_ends: dict[str, list[int]] = {"index": [0], "values": [0]}
         self._sources: list[list[Any]] = []
         self._dtype: np.dtype[Any] | None = None
@@ -128,7 +129,7 @@ class PackWriter:
         Args:
             name: the frame's name; unique in the pack.
             depth: what the pack's kind asks for. float64 becomes float32; uint16 and float32 keep their bits.
-            first_mask: bool [n], the pixels to store first (ground truth only).
+            first_mask: bool [n], the pixels to store first (ground truth and values at its pixels).
             sources: the files this map was made from; size, modification time and SHA-256 are recorded.
             scale: quantity = value / scale, for kind "at_ground_truth" only (maps carry their own).
 
@@ -150,9 +151,9 @@ class PackWriter:
             self._hash(values)
         elif self.kind == "at_ground_truth" and isinstance(depth, np.ndarray):
             values = self._check(where, depth, scale, 1)
-            self._write("values", codec.pack_values(values) if self.archival else values)
-            shape, count = (1, values.size), values.size
             self._hash(values)
+            self._add_pixel_values(where, values, first_mask)
+            shape, count = (1, values.size), values.size
         else:
             raise DataError(f"{where}: a pack of kind '{self.kind}' does not take a {type(depth).__name__}.")
         self._content.update(json.dumps([name, list(shape), count]).encode())
@@ -171,6 +172,7 @@ class PackWriter:
             raise DataError(f"{where}: positions must be ascending, unique, inside the map, one per value.")
         if self.first and (first_mask is None or first_mask.shape != index.shape):
             raise DataError(f"{where}: first_mask of one bool per pixel is needed for '{self.first}' first.")
+        self._signatures.append(depth.signature())
         self._index_hash.update(json.dumps([*depth.shape, index.size]).encode())
         self._index_hash.update(index.data)
         self._content.update(index.data)
@@ -184,6 +186,19 @@ class PackWriter:
             index, values = index[order], values[order]
             self._n_first.append(int(first_mask.sum()))
         self._write("index", index)
+        self._write("values", values)
+
+    def _add_pixel_values(self, where: str, values: NDArray[Any], first_mask: NDArray[np.bool_] | None) -> None:
+        if self.archival:
+            self._write("values", codec.pack_values(values))
+            return
+        if self.first:
+            if first_mask is None or first_mask.shape != values.shape:
+                raise DataError(f"{where}: first_mask of one bool per value is needed for '{self.first}' first.")
+            # The reader puts the values back in order with this bitmap.
+            self._write("index", np.packbits(first_mask))
+            self._n_first.append(int(first_mask.sum()))
+            values = np.concatenate([values[first_mask], values[~first_mask]])
         self._write("values", values)
 
     def _check(self, where: str, values: NDArray[Any], scale: float, ndim: int) -> NDArray[Any]:
@@ -229,6 +244,7 @@ class PackWriter:
         file.attrs["content_sha256"] = self._content.hexdigest()
         if self.kind == "ground_truth":
             file.attrs["index_sha256"] = self._index_hash.hexdigest()
+            file["signatures"] = np.array(self._signatures, "<i8").reshape(-1, 3)
         if self.kind == "at_ground_truth":
             file.attrs["ground_truth_sha256"] = self._ground_truth
         file["attrs"] = _json(self._attrs)
@@ -242,6 +258,11 @@ class PackWriter:
     def _write_data(self, file: Any) -> None:
         dtype = self._dtype or np.dtype(np.uint16)
         parts = ("index", "values") if self.kind == "ground_truth" else ("values",)
+        if self.kind == "at_ground_truth" and self.first:
+            spool = self._spools["index"]
+            size = spool.tell()
+            spool.seek(0)
+            _copy(spool, file.create_dataset("first_bits", (size,), "u1"), size)
         for part in parts:
             spool = self._spools[part]
             size = spool.tell()

@@ -99,11 +99,11 @@ class Pack:
 
     kind = ""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, opened: Any = None) -> None:
         self.path = Path(path)
         self._fd: int | None = None
         self._fd_pid = 0
-        with open_h5(self.path, "pack") as file:
+        with open_h5(self.path, "pack") if opened is None else contextlib.nullcontext(opened) as file:
             try:
                 self._load(file)
             except DataError:
@@ -146,6 +146,12 @@ class Pack:
                 dtype = codec.INDEX_DTYPE if part == "index" else self._dtype
                 key = "maps" if part == "values" and "maps" in file else part
                 self._blocks[part] = self._block(file, key, dtype)
+        if self.kind == "at_ground_truth" and self._n_first is not None:
+            self._bits = self._block(file, "first_bits", np.dtype("u1"))
+            self._bit_ends = np.r_[0, np.cumsum((np.diff(self._offsets) + 7) // 8)]
+            if int(self._bit_ends[-1]) != self._bits.count:
+                raise self._damaged("its bitmap has another length")
+        self._signatures = self._table(file, "signatures") if "signatures" in file else None
 
     def _validate(self) -> None:
         """Check that tables agree with each other and with the file's size, so that reads cannot go astray."""
@@ -238,7 +244,9 @@ class Pack:
 
         Reads instead of a memory map: pages of a map count as resident memory and would grow with the images.
         """
-        block = self._blocks[part]
+        return self._read_block(self._blocks[part], start, stop)
+
+    def _read_block(self, block: _Block, start: int, stop: int) -> NDArray[Any]:
         out = np.empty(stop - start, block.dtype)
         view = out.view(np.uint8).data
         position = block.offset + start * block.dtype.itemsize
@@ -302,7 +310,15 @@ class GroundTruthPack(Pack):
         if self._n_first is None:
             raise DataError(f"pack {self.path}: was made without a protocol's pixels first. Read whole maps.")
         index, values = self._pixels(i, int(self._n_first[i]))
-        return SparseDepth(self.shape(i), index, values, self.scale)
+        return SparseDepth(self.shape(i), index, values, self.scale, str(self.attrs["protocol_first"]))
+
+    def signature(self, which: int | str) -> tuple[int, int, int]:
+        """Return the signature of a whole map (`SparseDepth.signature`), without reading its pixels."""
+        i = self._at(which)
+        if self._signatures is None:
+            return self.read(i).signature()
+        size, total, positions = (int(v) for v in self._signatures[i])
+        return size, total, positions
 
     def _pixels(self, i: int, limit: int | None = None) -> tuple[NDArray[np.uint32], NDArray[Any]]:
         start, stop = int(self._offsets[i]), int(self._offsets[i + 1])
@@ -345,7 +361,29 @@ class AtGroundTruthPack(Pack):
         Raises:
             DataError: no such map, or the file is damaged.
         """
-        return AtGroundTruth(self._values(self._at(which)), self.scale)
+        i = self._at(which)
+        values = self._values(i)
+        if self._n_first is not None:
+            bits = self._read_block(self._bits, int(self._bit_ends[i]), int(self._bit_ends[i + 1]))
+            mask = np.unpackbits(bits, count=values.size).view(np.bool_)
+            first = int(self._n_first[i])
+            if int(mask.sum()) != first:
+                raise self._damaged(f"map '{self.names[i]}': bitmap and counts differ")
+            stored, values = values, np.empty_like(values)
+            values[mask], values[~mask] = stored[:first], stored[first:]
+        return AtGroundTruth(values, self.scale)
+
+    def read_first(self, which: int | str) -> AtGroundTruth:
+        """Read only the values at the pixels of the protocol in `attrs["protocol_first"]`.
+
+        Raises:
+            DataError: the pack was made without such an order, no such map, or the file is damaged.
+        """
+        i = self._at(which)
+        if self._n_first is None:
+            raise DataError(f"pack {self.path}: was made without a protocol's pixels first. Read whole maps.")
+        start = int(self._offsets[i])
+        return AtGroundTruth(self._read("values", start, start + int(self._n_first[i])), self.scale)
 
     def check_ground_truth(self, pack: GroundTruthPack) -> None:
         """Make sure that the values belong to the pixels of this ground-truth pack.
@@ -390,7 +428,7 @@ def open_pack(path: str | Path) -> Any:
             kind = str(_plain(file.attrs.get("kind", "")))
         except Exception:
             kind = ""
-    return _READERS.get(kind, PredictionPack)(path)
+        return _READERS.get(kind, PredictionPack)(path, opened=file)
 
 
 def stale_sources(pack: Pack, root: str | Path | None = None) -> list[str]:

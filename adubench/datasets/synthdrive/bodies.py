@@ -151,23 +151,27 @@ def car(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
     return parts + [prism(axle, ring, width + 0.015, "y", WHEEL, thing, (0.02, 0.02, 0.02)) for axle in axles]
 
 
-def tree(spot: Spot, thing: int, dice: random.Random, size: float = 1.0, clumps: int = 5) -> list[Primitive]:
-    """Make a tree: a trunk and leafy clumps (`clumps` or one more)."""
+def tree(spot: Spot, thing: int, dice: random.Random, size: float = 1.0, far: bool = False) -> list[Primitive]:
+    """Make a tree: a trunk and leafy clumps, fewer and simpler ones for trees that never come near (`far`)."""
     trunk, green = (1.7 + 0.7 * dice.random()) * size, 0.8 + 0.4 * dice.random()
     colour = (0.075 * green * (0.8 + 0.7 * dice.random()), 0.115 * green, 0.035 * green)
     parts = [cylinder(spot, 0.09 + 0.08 * dice.random(), trunk + 1.6, BARK, thing, (0.13, 0.10, 0.075))]
     reach = (1.35 + 0.45 * dice.random()) * size
-    for k in range(clumps + int(2 * dice.random())):
+    for k in range((3 if far else 5) + int(2 * dice.random())):
         angle = 2.4 * k + dice.random()
         out, up = (0.0, 1.75 * reach) if k == 0 else (0.72 * reach, (0.15 + 1.2 * dice.random()) * reach)
         radius = reach * (0.75 + 0.3 * dice.random())
         centre = _at(spot, out * math.cos(angle), out * math.sin(angle), trunk + 0.35 * reach + up, angle)
-        parts += leafy(centre, (radius, radius * 0.92, radius * 0.95), thing, colour)
+        parts += leafy(centre, (radius, radius * 0.92, radius * 0.95), thing, colour, far)
     return parts
 
 
-def leafy(spot: Spot, radii: tuple[float, float, float], thing: int, colour: Colour) -> list[Primitive]:
-    """Make a clump of leaves: a dense core in a loose shell, so that the outline is ragged."""
+def leafy(
+    spot: Spot, radii: tuple[float, float, float], thing: int, colour: Colour, far: bool = False
+) -> list[Primitive]:
+    """Make a clump of leaves: a dense core in a loose shell, so that the outline is ragged; one shell if `far`."""
+    if far:
+        return [ellipsoid(spot, radii, LEAVES, thing, colour, holes=0.45)]
     inner = (radii[0] * 0.85, radii[1] * 0.85, radii[2] * 0.85)
     return [
         ellipsoid(spot, inner, LEAVES, thing, colour, holes=0.42),
@@ -175,13 +179,13 @@ def leafy(spot: Spot, radii: tuple[float, float, float], thing: int, colour: Col
     ]
 
 
-def conifer(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
+def conifer(spot: Spot, thing: int, dice: random.Random, far: bool = False) -> list[Primitive]:
     """Make a slim tree (poplar, cypress)."""
     height = 6 + 4 * dice.random()
     colour = (0.035, 0.07 + 0.03 * dice.random(), 0.03)
     parts = [cylinder(spot, 0.13, 2.2, BARK, thing, (0.11, 0.085, 0.06))]
     for share, width in ((0.36, 1.25), (0.62, 0.95), (0.86, 0.55)):
-        parts += leafy(_at(spot, 0, 0, height * share + 0.6), (width, width, height * 0.24), thing, colour)
+        parts += leafy(_at(spot, 0, 0, height * share + 0.6), (width, width, height * 0.24), thing, colour, far)
     return parts
 
 
@@ -214,11 +218,13 @@ def person(spot: Spot, thing: int, dice: random.Random) -> list[Primitive]:
     coat = (dark * warm, dark, dark * (1.75 - 0.7 * warm))
     legs = (0.04, 0.045, 0.07 + 0.08 * dice.random())
     tall = 0.92 + 0.14 * dice.random()
-    stride = 0.10 + 0.1 * dice.random()
+    stride = 0.04 + 0.07 * dice.random()
     return [
-        cylinder(_at(spot, stride, 0.09, 0), 0.075, 0.9 * tall, CLOTH, thing, legs),
-        cylinder(_at(spot, -stride, -0.09, 0), 0.075, 0.9 * tall, CLOTH, thing, legs),
-        ellipsoid(_at(spot, 0, 0, 1.15 * tall), (0.17, 0.25, 0.37 * tall), CLOTH, thing, coat),
+        cylinder(_at(spot, stride, 0.09, 0), 0.085, 0.9 * tall, CLOTH, thing, legs),
+        cylinder(_at(spot, -stride, -0.09, 0), 0.085, 0.9 * tall, CLOTH, thing, legs),
+        ellipsoid(_at(spot, 0, 0, 1.13 * tall), (0.17, 0.24, 0.42 * tall), CLOTH, thing, coat),
+        ellipsoid(_at(spot, 0.04, 0.24, 1.1 * tall), (0.075, 0.065, 0.33 * tall), CLOTH, thing, coat),
+        ellipsoid(_at(spot, -0.04, -0.24, 1.1 * tall), (0.075, 0.065, 0.33 * tall), CLOTH, thing, coat),
         ellipsoid(_at(spot, 0.02, 0, 1.62 * tall), (0.105, 0.09, 0.135), CLOTH, thing, (0.42, 0.28, 0.2)),
     ]
 

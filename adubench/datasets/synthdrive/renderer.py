@@ -39,7 +39,7 @@ def render(scene: Scene, rig: Rig, frame: int, camera: int, lightmap: Lightmap) 
     colour = shade_hits(scene, grid, hits, np.arange(hits.w.size), rig, lightmap)
     edges = np.flatnonzero(_mixed(hits))
     fine = rig.camera_rays(pose, camera, samples=2)
-    fine_hits = scene.cast(fine)
+    fine_hits = scene.cast(fine, scene.worth_refining(hits))
     width = rig.size[1]
     top_left = (edges // width) * (4 * width) + (edges % width) * 2
     quad = (top_left[:, None] + np.array([0, 1, 2 * width, 2 * width + 1])).reshape(-1)

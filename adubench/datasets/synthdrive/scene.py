@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from adubench.datasets.synthdrive.bodies import LEAVES
 from adubench.datasets.synthdrive.geometry import (
     F64,
     FACE_BITS,
@@ -61,13 +62,16 @@ class Scene:
         """The road of the world."""
         return self.world.road
 
-    def cast(self, grid: RayGrid) -> Hits:
-        """Meet the world with every ray of a grid."""
+    def cast(self, grid: RayGrid, seen: NDArray[np.bool_] | None = None) -> Hits:
+        """Meet the world with every ray of a grid; with the bodies marked in `seen` only, if it is given."""
         shape = grid.shape
         hits = Hits(np.zeros(shape, np.float32), np.full(shape, SKY, np.int32))
         cast_ground(grid, self.world.road, hits)
         boxes, nearest = grid.windows(self.vertices)
-        for number in np.flatnonzero((boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])):
+        wanted = (boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])
+        if seen is not None:
+            wanted &= seen
+        for number in np.flatnonzero(wanted):
             body = self.bodies[number]
             r0, r1, c0, c1 = box = tuple(boxes[number].tolist())
             if hits.w[r0:r1, c0:c1].min() * nearest[number] >= 1:  # hidden by what is nearer
@@ -77,6 +81,13 @@ class Scene:
             elif body.kind != "ground":
                 cast_quadric(grid, body, int(number), hits, box)
         return hits
+
+    def worth_refining(self, hits: Hits) -> NDArray[np.bool_]:
+        """Bodies that finer rays may meet: those met already, and all thin ones."""
+        out = np.ones(len(self.bodies), np.bool_)
+        out[self.tables.material == LEAVES] = False
+        out[np.unique(hits.code[hits.code != SKY] >> FACE_BITS)] = True
+        return out
 
     def things(self, hits: Hits) -> NDArray[np.uint16]:
         """Class and instance of each ray: 256 * class + thing number modulo 256 (0 for things without instances)."""

@@ -68,7 +68,7 @@ def paint_cabin(batch: Batch, normal: F32, world: World) -> Painted:
     colour = batch.colour()
     for k in range(3):
         colour[k] += (np.float32((0.018, 0.021, 0.024)[k]) - colour[k]) * glass
-    shine = fresnel(batch, normal, 0.05) * np.float32(0.8) + glass * np.float32(0.13)
+    shine = fresnel(batch, normal, 0.05) * np.float32(0.8) + glass * np.float32(0.17) * np.clip(rise, 0.1, 1)
     return colour, mirror(batch, normal, world, shine) + _sun_glint(batch, normal, world)
 
 

@@ -195,10 +195,10 @@ class _Builder:
                 arm = (*spot[:3], spot[3] + (-math.pi / 2 if side > 0 else math.pi / 2))
                 self.put(bodies.street_light(arm, self.thing("pole")))
             elif kind == "tree":
-                clumps = 5 if beyond < 5 else 3
-                self.put(bodies.tree(spot, self.thing("vegetation"), self.dice, self.between(0.85, 1.3), clumps))
+                size = self.between(0.85, 1.3)
+                self.put(bodies.tree(spot, self.thing("vegetation"), self.dice, size, beyond >= 6))
             elif kind == "conifer":
-                self.put(bodies.conifer(spot, self.thing("vegetation"), self.dice))
+                self.put(bodies.conifer(spot, self.thing("vegetation"), self.dice, beyond >= 6))
             elif kind == "sign":
                 self.put(bodies.sign(spot, self.thing("sign"), self.dice))
             elif kind == "person":

@@ -171,6 +171,8 @@ def _write_parallel(
                 if progress is not None:
                     progress(done, total)
         except BrokenProcessPool:
+            for job in jobs:
+                shutil.rmtree(job.staging, ignore_errors=True)
             raise DataError(
                 "a worker process was killed (out of memory?): run the command again, finished drives are kept."
             ) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,19 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "write_bytes", full)
     with pytest.raises(DataError, match="No space left on device"):
         write_dataset(tmp_path / "data", **TINY)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["synthdrive.json"]
+
+
+def _die(job: writer._Job) -> None:
+    job.staging.mkdir()
+    os._exit(9)
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="the worker must inherit the patched function")
+def test_killed_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_write_drive", _die)
+    with pytest.raises(DataError, match="a worker process was killed"):
+        write_dataset(tmp_path / "data", **{**TINY, "drives": 2}, workers=2)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["synthdrive.json"]
 
 

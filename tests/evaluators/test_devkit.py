@@ -108,3 +108,11 @@ def test_compiled_sums_have_the_same_digits():
     got = raw_errors(score("01_dense_pred_16pct_gt"))
     moments.use_compiled(False)
     assert got == want
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 1000, 100_003])
+def test_running_sums_add_left_to_right(n):
+    """numpy's own sum adds pairwise; the digits of the devkit need one addition after the other."""
+    terms = [np.random.default_rng(i).lognormal(0, 2, n).astype(np.float32) for i in range(9)]
+    got = devkit.running_sums(terms)
+    assert [float(v) for v in got] == [float(np.cumsum(t, dtype=np.float32)[-1]) for t in terms]

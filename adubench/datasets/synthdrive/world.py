@@ -10,7 +10,7 @@ import numpy as np
 
 from adubench.datasets.synthdrive import bodies
 from adubench.datasets.synthdrive.bodies import Spot
-from adubench.datasets.synthdrive.geometry import F64, Primitive, meets
+from adubench.datasets.synthdrive.geometry import Primitive, meets
 from adubench.datasets.synthdrive.road import KERB_HEIGHT, LANE, Pose, Road, drive_along, make_road
 
 CLASSES = (
@@ -276,13 +276,11 @@ class _Builder:
         self.walls(-rail, 6.5, 0.35)
 
     def traffic(self) -> None:
-        """Add two cars ahead and three oncoming ones."""
-        for start, speed, lateral in ((14, 0.95, -LANE / 2), (38, 1.05, -LANE / 2), (45, -0.9, LANE / 2),
-                                      (75, -1.0, LANE / 2), (110, -0.85, LANE / 2)):  # fmt: skip
+        """Add two cars ahead, which keep the car's own average pace and so their distance, and three oncoming ones."""
+        x = [float(pose.position[0]) for pose in self.world.poses]
+        pace = (x[-1] - x[0]) / (len(x) - 1)
+        ahead = ((14.0, pace, -LANE / 2), (38.0, pace + 0.04, -LANE / 2))
+        oncoming = ((45.0, -0.9, LANE / 2), (75.0, -1.0, LANE / 2), (110.0, -0.85, LANE / 2))
+        for start, speed, lateral in (*ahead, *oncoming):
             first = start + self.between(-3, 3)
             self.world.movers.append(Mover(first, speed, lateral, self.thing("car"), self.world.seed + int(start)))
-
-
-def ego_positions(world: World) -> F64:
-    """Positions of the reference camera, [frames, 3]."""
-    return np.stack([pose.position for pose in world.poses])

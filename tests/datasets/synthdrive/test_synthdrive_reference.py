@@ -15,7 +15,7 @@ reference = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(reference)
 
 CHECKSUMS = {
-    1: "a12784bf1505ed72ab7e2ec0d1fa69fe4ac0105cfc39cebec2877c8c18d1cc2a",
+    1: "1501209c945fb0f51a81bfdb7890f4419786c1d363ab83fa344c98dd7b5e6750",
     2: "2268a9ef139a6e2032c2e579eae67ea1fb08e5e2056d70c0b20fbe9564534b09",
     6: "1976e8f1c9c51200724cc8343603b92fdb8a77ef44ff024107de0e1e3a6b4f1a",
 }

@@ -165,3 +165,12 @@ def test_rigs_have_the_field_of_view_of_their_data_sets() -> None:
     velo = full.rect @ full.velo_rotation
     np.testing.assert_allclose(velo @ velo.T, np.eye(3), atol=1e-12)
     assert velo[2, 0] > 0.999  # the scanner's x points forward
+
+
+def test_cars_ahead_are_never_run_into() -> None:
+    for number in (1, 2, 3):
+        world = make_world(11, number, 250, moving_cars=True)
+        for frame in range(0, 250, 5):
+            x = world.poses[frame].position[0]
+            ahead = [m.start + m.speed * frame - x for m in world.movers if m.speed > 0]
+            assert min(ahead) > 6

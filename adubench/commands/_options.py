@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from adubench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -23,6 +25,19 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise UsageError(f"--size {text}: expected HEIGHTxWIDTH, for instance 375x1242.")
     return int(match[1]), int(match[2])
+
+
+def refuse_input_as_output(output: str | Path | None, *inputs: str | Path | None) -> None:
+    """Refuse to write onto a file or folder that the command reads.
+
+    Raises:
+        UsageError: `output` is one of `inputs`, by whatever path.
+    """
+    if output is None or not os.path.exists(output):
+        return
+    for given in inputs:
+        if given is not None and os.path.exists(given) and os.path.samefile(output, given):
+            raise UsageError(f"{output}: is read by this command and would be replaced; choose another name with -o.")
 
 
 @contextmanager
@@ -44,9 +59,19 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
 def terminal() -> dict[str, Any]:
     """Return `width` and `color` for a table on stdout: the terminal's where there is one, else as wide as needed."""
-    import os
     import shutil
 
     if not sys.stdout.isatty():
         return {"width": None, "color": False}
     return {"width": shutil.get_terminal_size().columns, "color": "NO_COLOR" not in os.environ}
+
+
+def stdout_console(**settings: Any) -> Any:
+    """Return a rich console on stdout whose reader may go away (`| head`): that ends the command with status 0."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped(**settings)

@@ -68,8 +68,10 @@ def command(
     """
     if not files:
         return _published_only(published, protocol, form, style, output)
+    from adubench.commands._options import refuse_input_as_output
     from adubench.evaluators.comparison import compare
 
+    refuse_input_as_output(output, *files)
     results = _load(files, protocol)
     comparison = compare(results, **_arguments(rest, results, style))
     for warning in comparison.warnings if form in ("csv", "json") else ():  # the others print them below the table

@@ -220,6 +220,9 @@ Examples:
 @click.option("--force", is_flag=True, help="Write again even if the sources have not changed.")
 def pack(source: Path | None, output: Path, **options: Any) -> None:
     """Pack SOURCE (predictions) or ground truth into HDF5, or unpack; packs are rebuilt when their sources changed."""
+    from adubench.commands._options import refuse_input_as_output
+
+    refuse_input_as_output(output, source, *(options[name] for name in ("gt", "packed", "at_gt", "scan")))
     with _Progress("packing") as progress:
         done = _pack(source, output, options, progress)
     if not done.written:
@@ -333,10 +336,10 @@ def synth(root: Path, **options: Any) -> None:
 
 
 def _console() -> Any:
-    from rich.console import Console
+    from adubench.commands._options import stdout_console
 
     # Into a pipe nothing is folded: a line stays a line.
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    return stdout_console() if sys.stdout.isatty() else stdout_console(width=200)
 
 
 class _Progress:

@@ -66,9 +66,11 @@ def command(
     SOURCE is a folder or zip of predictions (16-bit PNG or .npy, named like the images), an .npz or HDF5 file with an
     array per name, or one array (N, H, W) in the order of the images.
     """
+    from adubench.commands._options import refuse_input_as_output
     from adubench.commands._submission import echo_report, resolve_kind, show_progress
     from adubench.submissions.export import export_submission
 
+    refuse_input_as_output(output, source)
     report = export_submission(
         source,
         images=images,

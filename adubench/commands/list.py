@@ -21,9 +21,10 @@ def metrics_command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([metric.to_dict() for metric in METRICS.values()], indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from adubench.commands._options import stdout_console
 
     table = Table(title="metrics (stored in the unit shown; never scaled)", title_justify="left")
     for column in ("key", "unit", "better", "definition", "also called"):
@@ -32,4 +33,4 @@ def metrics_command(as_json: bool) -> None:
         better = {True: "higher", False: "lower", None: "-"}[metric.higher_is_better]
         cells = (metric.key, metric.unit, better, metric.definition, ", ".join(metric.aliases))
         table.add_row(*(Text(cell) for cell in cells))
-    Console().print(table)
+    stdout_console().print(table)

@@ -105,13 +105,14 @@ def _list(as_json: bool) -> None:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from adubench.commands._options import stdout_console
 
     table = Table(title=Text(title), title_justify="left")
     for position, column in enumerate(columns):
         table.add_column(Text(column), no_wrap=position == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    stdout_console().print(table)

@@ -126,8 +126,10 @@ def _check(source: str | Path, split: str | None, gt: str | Path | None, options
         raise UsageError("nothing to compare with: give --split NAME (a known split) or --gt DIR (your own maps).")
     if options.kind not in KINDS:
         raise UsageError(f"--kind {options.kind}: expected one of {', '.join(KINDS)}.")
-    if not options.png_scale > 0:
+    if not 0 < options.png_scale < float("inf"):
         raise UsageError(f"--png-scale {options.png_scale}: expected a factor > 0 (KITTI's is 256).")
+    if options.workers < 0:
+        raise UsageError(f"--workers {options.workers}: expected a number of processes, or 0 for every core.")
     if gt is not None and split is None and Path(gt).exists() and Path(gt).resolve() == Path(source).resolve():
         raise UsageError(f"{source}: prediction and ground truth are the same path; every number would be perfect.")
 

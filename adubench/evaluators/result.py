@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adubench.errors import ResultError
-from adubench.io.atomic import write_bytes, write_text
+from adubench.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,25 +141,28 @@ def to_json(results: Sequence[EvaluationResult], table_file: str | None = None) 
 
 
 def save_results(results: Sequence[EvaluationResult], path: str | Path) -> None:
-    """Write results to `path` (JSON) and their moment tables to `<path stem>.npz`, each atomically.
+    """Write results to `path` (JSON) and their moment tables to `<path stem>.npz`: both files or neither.
 
     Raises:
-        ResultError: the `.npz` exists and is not a moment table (it might be the predictions).
+        ResultError: one of the files exists and is something else (it might be the predictions).
         DataError: the folder cannot be written.
     """
     target = Path(path)
     table_path = table_path_of(target)
-    write_bytes(table_path, _pack_tables([r.moments for r in results]))
-    write_text(target, to_json(results, table_path.name))
+    with atomic_path(table_path) as table, atomic_path(target) as text:
+        table.write_bytes(_pack_tables([r.moments for r in results]))
+        text.write_bytes(to_json(results, table_path.name).encode("utf-8"))
 
 
 def table_path_of(path: str | Path) -> Path:
-    """Name the moment table's file of a result, refusing to overwrite anything else.
+    """Name the moment table's file of a result, refusing to overwrite anything but an earlier result.
 
     Raises:
-        ResultError: a file of that name exists and is not a moment table.
+        ResultError: a file of one of the two names exists and is something else.
     """
     target = Path(path)
+    if target.exists() and not target.is_dir() and not _is_json(target):
+        raise ResultError(f"{target}: exists and is no result, which -o would replace. Choose another name with -o.")
     table = target.with_suffix(".npz")
     if table == target:
         raise ResultError(f"{target}: a result is a JSON file; name it {target.with_suffix('.json')}.")
@@ -273,6 +276,17 @@ def _pack_tables(tables: Sequence[MomentTable | None]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def _is_json(path: Path) -> bool:
+    """Say whether a file is empty or begins like a result; devices and pipes are not asked."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(64).lstrip()[:1] in (b"", b"{")
+    except OSError:
+        return False
 
 
 def _is_table(path: Path) -> bool:

@@ -25,17 +25,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` when the block ends well.
 
     The folder is created. On any exception (Ctrl-C included) the temporary file is removed and `path` is untouched.
+    A symbolic link stays one: the file it points to is replaced.
 
     Raises:
-        DataError: the folder or file cannot be written (read-only, disk full).
+        DataError: the folder or file cannot be written (read-only, disk full), or `path` is a device, pipe or folder.
     """
-    target = Path(path)
+    named = Path(path)
+    if os.path.exists(named) and not os.path.isfile(named) and not os.path.isdir(named):
+        # A rename would replace /dev/null itself.
+        raise DataError(f"cannot write {named}: it is a device or a pipe, not a file. Choose another place with -o.")
+    target = Path(os.path.realpath(named)) if os.path.islink(named) else named
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         os.close(handle)
     except OSError as error:
-        raise write_error(target, error) from None
+        raise write_error(named, error) from None
     temporary = Path(name)
     try:
         yield temporary
@@ -44,7 +49,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
     except OSError as error:
-        raise write_error(target, error) from None
+        raise write_error(named, error) from None
     finally:
         temporary.unlink(missing_ok=True)
 

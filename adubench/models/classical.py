@@ -84,8 +84,8 @@ class StereoMatcher:
     min_depth: float = 2.5
     max_depth: float = 80.0
     window: int = 3
-    small_penalty: float = 0.03
-    large_penalty: float = 0.25
+    small_penalty: float = 0.3
+    large_penalty: float = 2.0
 
     def predict(self, left: NDArray[np.uint8], right: NDArray[np.uint8]) -> FloatMap:
         """Return float32 [H, W] in metres for a rectified pair of images [H, W, 3]."""
@@ -112,7 +112,7 @@ class StereoMatcher:
         costs = np.empty((levels, height, width), np.float32)
         for d in range(levels):
             difference = np.full((height, width), _NO_PARTNER, np.float32)
-            difference[:, d:] = np.minimum(np.abs(left[:, d:] - right[:, : width - d]), 0.15).sum(axis=2)
+            difference[:, d:] = np.minimum(np.abs(left[:, d:] - right[:, : width - d]), 0.3).sum(axis=2)
             ndimage.uniform_filter(difference, self.window, output=costs[d], mode="nearest")
         return costs
 
@@ -138,14 +138,18 @@ class StereoMatcher:
             total[step] += path
 
 
-_NO_PARTNER = 0.45  # three features, each truncated at 0.15
+_CONTRAST = 0.12
+_NO_PARTNER = 0.12  # about a fair match: where only the left camera sees, the neighbours decide
 
 
 def _features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey value and gradients, [H, W, 3] float32; gradients count more because exposure does not touch them."""
+    """Grey value and gradients in units of the image's own contrast, [H, W, 3] float32."""
     grey = image.astype(np.float32).mean(axis=2) / 255.0
     rows, columns = np.gradient(grey)
-    return np.stack([0.5 * grey, 2.0 * columns, 2.0 * rows], axis=2)
+    # Weak light has weak gradients; what counts is how large a difference is against what the image has.
+    contrast = np.float32(_CONTRAST / max(float(np.abs(columns).mean() + np.abs(rows).mean()), 1e-3))
+    features: NDArray[np.float32] = contrast * np.stack([0.25 * grey, columns, rows], axis=2).astype(np.float32)
+    return features
 
 
 def _parabola(costs: NDArray[np.float32], best: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -159,7 +163,7 @@ def _parabola(costs: NDArray[np.float32], best: NDArray[np.intp]) -> NDArray[np.
 
 def _right_view(costs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same costs seen from the right image: its pixel x at disparity d is the left pixel x + d."""
-    out = np.full_like(costs, 4 * _NO_PARTNER + 1)
+    out = np.full_like(costs, np.inf)
     width = costs.shape[2]
     for d in range(costs.shape[0]):
         out[d, :, : width - d] = costs[d, :, d:]

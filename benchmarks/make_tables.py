@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +169,146 @@ def fill_effects(report: dict[str, Any], docs: Path) -> list[Path]:
     return [path for path in sorted(docs.glob("*.md")) if rewrite(path, blocks)]
 
 
+# ---- speed -----------------------------------------------------------------------------------------------------------
+
+SPEED_HEAD = ("", "what", "measured", "goal", "reached")
+NOT_MEASURED = "Not measured yet."
+Report = dict[str, Any]
+
+
+def speed_blocks(reports: dict[str, Report]) -> dict[str, str]:
+    """Tables of docs/performance.md; a report that is not there says so."""
+    makers: dict[str, Callable[[Report], str]] = {
+        "evaluation": _evaluation,
+        "peers": _peers,
+        "startup": _startup,
+        "export": _export,
+        "bootstrap": _bootstrap,
+        "synthdrive": _synthdrive,
+    }
+    blocks = {
+        f"performance-{name}": maker(reports[name]) if name in reports else NOT_MEASURED
+        for name, maker in makers.items()
+    }
+    blocks["performance-machine"] = _machine(reports)
+    if "evaluation" in reports:
+        blocks["performance-excerpt"] = _excerpt(reports)
+    return blocks
+
+
+def _line(key: str, what: str, value: str, goal: str, reached: bool | None) -> tuple[str, ...]:
+    return key, what, value, goal, "" if reached is None else "yes" if reached else "**no**"
+
+
+def _at_least(key: str, what: str, ratio: float, goal: float, note: str = "", unit: str = " x") -> tuple[str, ...]:
+    return _line(key, what, f"{ratio:.2f}{unit}{note}", f">= {goal:g}{unit}", ratio >= goal)
+
+
+def _evaluation(report: Report) -> str:
+    rows = [_at_least(k, f"{r['what']}", r["ratio"], r["goal"]) for k, r in report["ratios"].items()]
+    ev9, ev10, sizes = report["EV9"], report["EV10"], report["EV11"]
+    note = " (void: busy machine)" if ev9["void"] else ""
+    rows.append(_at_least("EV9", "two processes against one, 192 images, wall time", ev9["ratio"], ev9["goal"], note))
+    grown = f"{ev10['grown_mib']:.1f} MiB"
+    rows.append(_line("EV10", "memory: 256 images against 64", grown, "<= 16 MiB and < 2 %", ev10["met"]))
+    for key, name in (("gt", "ground-truth pack"), ("gt_archival", "the same, `--archival`")):
+        size, goal = sizes["ratio_to_png"][key], sizes["goals"][key]
+        rows.append(_line("EV11", f"{name}, size against the PNGs", f"{size:.2f}", f"<= {goal:g}", size <= goal))
+    worst = max(report["agreement"].values())
+    seconds = report["contestants"]["P"]["cpu_median_s"]
+    count = report["workload"]["n"]
+    unit = f"P took {1000 * seconds / count:.1f} ms per image"
+    tail = f"Ratios are times faster than P, unless the row says otherwise; {unit}."
+    agree = f"All paths agree with float64, image by image, to {worst:.0e} relative or better."
+    return f"{markdown(SPEED_HEAD, rows, numbers=False)}\n\n{tail} {agree}"
+
+
+def _peers(report: Report) -> str:
+    row = report["EV7"]
+    rows = [
+        _at_least("EV7", "64 images, all nine metrics, required tier", row["ratio"], row["goal"]),
+        _at_least("EV7", "one more image", row["marginal_ratio"], row["marginal_goal"]),
+    ]
+    agree = f"Means agree to {row['agreement']:.0e} (the devkit prints six digits)."
+    return f"{markdown(SPEED_HEAD, rows, numbers=False)}\n\n{agree}"
+
+
+def _startup(report: Report) -> str:
+    s1, s2, s3 = report["S1"], report["S2"], report["S3"]
+    rows = [
+        _line("S1", "`adubench --help` / bare interpreter, CPU", f"{s1['ratio']:.1f}", "<= 7", s1["ratio"] <= 7),
+        _line("S1", "its memory", f"{s1['rss_mib']:.0f} MiB", "<= 30 MiB", s1["rss_mib"] <= 30),
+        _line("S2", "importing the evaluator / importing torch", f"{s2['ratio']:.3f}", "<= 0.12", s2["ratio"] <= 0.12)
+        if "ratio" in s2
+        else _line("S2", "importing the evaluator / importing torch", "torch is not installed", "<= 0.12", None),
+        _at_least(
+            "S3", f"`adubench eval`, {s3['n']} packed images, process included, against P", s3["ratio"], s3["goal"]
+        ),
+    ]
+    return markdown(SPEED_HEAD, rows, numbers=False)
+
+
+def _export(report: Report) -> str:
+    rows = []
+    for name, row in report["X1"].items():
+        rows.append(_at_least("X1", f"encode PNG, {name}, against {row['against']}", row["ratio"], row["goal"]))
+        size = row["bytes"]
+        rows.append(_line("", "its bytes", f"{size:.2f}", f"<= {row['bytes_goal']:g}", size <= row["bytes_goal"]))
+    return markdown(SPEED_HEAD, rows, numbers=False)
+
+
+def _bootstrap(report: Report) -> str:
+    rows = [
+        _at_least("B1", f"{run['workload']}, against gathering per resample", run["ratio"], run["goal"])
+        for run in report["runs"]
+        if run["goal"]
+    ]
+    over, goal = report["runs"][0]["time_over_drawing"], report["draw_goal"]
+    rows.append(_line("B2", "time / time to draw the indices", f"{over:.1f}", f"<= {goal:g}", over <= goal))
+    return markdown(SPEED_HEAD, rows, numbers=False)
+
+
+def _synthdrive(report: Report) -> str:
+    rows = [
+        _at_least("", f"{size}, one camera, slowest scene", rate, report["goals"][size], unit=" frames/s")
+        for size, rate in report["slowest_scene"].items()
+    ]
+    return markdown(SPEED_HEAD, rows, numbers=False) + "\n\nFrames per second of CPU time on one core."
+
+
+def _machine(reports: dict[str, Report]) -> str:
+    found = [r for r in reports.values() if "versions" in r]
+    if not found:
+        return NOT_MEASURED
+    names = ", ".join(f"{name} {version}" for name, version in found[0]["versions"].items())
+    cores = next((r["cores"] for r in found if "cores" in r), None)
+    return f"{f'{cores} cores; ' if cores else ''}{names}."
+
+
+def _excerpt(reports: dict[str, Report]) -> str:
+    """A few lines for the README."""
+    ratios = reports["evaluation"]["ratios"]
+    wanted = ("EV1", "EV2", "EV4a", "EV4b", "EV5b")
+    rows = [(ratios[key]["what"], f"{ratios[key]['ratio']:.1f} x") for key in wanted if key in ratios]
+    return markdown(("`adubench eval`, one process", "against plain evaluation"), rows)
+
+
+def read_reports(results: Path) -> dict[str, Report]:
+    return {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(results.glob("*.json"))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
     options = parser.parse_args()
-    effects = options.results / "effects.json"
-    if effects.exists():
-        for path in fill_effects(json.loads(effects.read_text(encoding="utf-8")), options.docs):
+    reports = read_reports(options.results)
+    blocks = speed_blocks(reports)
+    if "effects" in reports:
+        blocks |= effect_blocks(reports["effects"])
+    for path in [options.readme, *sorted(options.docs.glob("*.md"))]:
+        if rewrite(path, blocks):
             print(f"filled {path}")
 
 

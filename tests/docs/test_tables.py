@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -29,16 +28,18 @@ def test_summary_lines_point_at_rows_that_exist() -> None:
         assert metric in EFFECTS[key][0]
 
 
-@pytest.mark.parametrize("name", ["protocols.md", "pitfalls.md"])
-def test_effects_are_those_of_the_report(name: str) -> None:
-    report = RESULTS / "effects.json"
-    if not report.exists():
-        pytest.skip("no report: run python -m benchmarks.effects")
-    blocks = make_tables.effect_blocks(json.loads(report.read_text(encoding="utf-8")))
-    text = (DOCS / name).read_text(encoding="utf-8")
-    for key in make_tables.keys(text):
-        if key in blocks:
-            assert make_tables.fill(text, key, blocks[key]) == text, f"{name}: {key} is not what the report says"
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name)
+def test_tables_are_those_of_the_reports(page: Path) -> None:
+    reports = make_tables.read_reports(RESULTS)
+    if not reports:
+        pytest.skip("no reports: run python -m benchmarks and python -m benchmarks.effects")
+    blocks = make_tables.speed_blocks(reports)
+    if "effects" in reports:
+        blocks |= make_tables.effect_blocks(reports["effects"])
+    text = page.read_text(encoding="utf-8")
+    for key in set(make_tables.keys(text)) & set(blocks):
+        filled = make_tables.fill(text, key, blocks[key])
+        assert filled == text, f"{page.name}: {key} is not what the report says; run python -m benchmarks.make_tables"
 
 
 def test_filling_needs_the_markers_once() -> None:

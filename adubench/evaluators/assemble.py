@@ -68,7 +68,9 @@ def assemble(
     table = MomentTable(context.frames, context.drives, ("all",), values)
     filled = values[:, 0, 0] > 0
     per_image = _per_image(context, values[:, 0], [s.extra for s in scores])
-    image_mean = _image_mean(per_image, filled)
+    # The Toolbox's own mean leaves out images whose metric is NaN; only --compat may do that.
+    skip_nan = bool(context.facts.get("compat")) and protocol.compat_silog_zero
+    image_mean = _image_mean(per_image, filled, skip_nan=skip_nan)
     if not protocol.float32_mean:
         # One path: the printed mean is the mean of the table's own rows.
         summary = dict(image_mean)
@@ -96,6 +98,9 @@ def assemble(
     )
     result.regions = {"all": _region_all(result, values[:, 0])}
     result.issues = _issues(context, filled, [s.n_invalid for s in scores])
+    unfilled = [f for f, s in zip(context.frames, scores, strict=True) if "missing-after-fill" in s.flags]
+    if unfilled:
+        result.issues["missing_after_fill"] = unfilled
     result.warnings = [*context.warnings, *_warnings(result, protocol, rows, context)]
     return result
 
@@ -121,11 +126,18 @@ def _metric_columns(per_image: dict[str, list[Any]]) -> list[str]:
     return [key for key in per_image if key not in ("frame", "drive", "n_pixels")]
 
 
-def _image_mean(per_image: dict[str, list[Any]], filled: NDArray[np.bool_]) -> dict[str, float]:
+def _image_mean(
+    per_image: dict[str, list[Any]], filled: NDArray[np.bool_], *, skip_nan: bool = False
+) -> dict[str, float]:
     """Arithmetic mean in float64 over the images that have valid pixels; NaN without any."""
-    if not filled.any():
-        return dict.fromkeys(_metric_columns(per_image), math.nan)
-    return {key: float(np.mean(np.asarray(per_image[key])[filled])) for key in _metric_columns(per_image)}
+    out = {}
+    for key in _metric_columns(per_image):
+        column = np.asarray(per_image[key])[filled]
+        if skip_nan:
+            column = column[~np.isnan(column)]
+        with np.errstate(invalid="ignore"):  # inf - inf in a column of a broken prediction
+            out[key] = float(np.mean(column)) if column.size else math.nan
+    return out
 
 
 def _float32_mean(column: Sequence[float], filled: NDArray[np.bool_]) -> float:
@@ -184,11 +196,12 @@ def _warnings(result: EvaluationResult, protocol: Protocol, rows: Sequence[Track
         [row.sample for row in rows], aligned=protocol.alignment not in ("none", ""), kind=context.kind
     )
     if counts["invalid_values"]:
-        frames = issues["invalid_values"]
-        treated = "filled as the server does" if protocol.missing == "fill" else f"clamped to {protocol.clamp}"
+        found.append(_invalid_sentence(protocol, counts["invalid_values"], issues["invalid_values"]))
+    if "missing_after_fill" in issues:
+        frames = issues["missing_after_fill"]
         found.append(
-            f"{counts['invalid_values']} predicted values at valid pixels are NaN, infinite or not positive in "
-            f"{len(frames)} images (first: {frames[0]}); they were {treated}."
+            f"{len(frames)} images have empty rows between predicted ones (first: {frames[0]}): the server cannot fill "
+            "them, and SILog is NaN."
         )
     if context.unknown:
         found.append(
@@ -200,3 +213,13 @@ def _warnings(result: EvaluationResult, protocol: Protocol, rows: Sequence[Track
             f"partial result: {counts['evaluated']} of {counts['expected']} images; never compare it with full ones."
         )
     return found
+
+
+def _invalid_sentence(protocol: Protocol, count: int, frames: Sequence[str]) -> str:
+    where = f"in {len(frames)} images (first: {frames[0]})"
+    if protocol.missing == "fill":
+        return f"{count} pixels {where} have no prediction; they were filled as KITTI's server fills them."
+    what = f"{count} predicted values at valid pixels {where} are NaN, infinite or not positive"
+    if protocol.clamp is None:
+        return f"{what}; --compat kept them as the reference implementation does."
+    return f"{what}; they were clamped to {protocol.clamp}."

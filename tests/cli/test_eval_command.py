@@ -385,3 +385,34 @@ def test_a_killed_worker_is_one_sentence(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Job, "score", die)
     with pytest.raises(AdubenchError, match="worker process was killed"):
         evaluate(pred, gt=gt, options=EvalOptions(workers=2))
+
+
+def test_compat_treats_nan_as_the_toolbox_does(run_cli, pairs, tmp_path):
+    """silog of a NaN image is 0, its other metrics are left out of the mean; without --compat it is an error."""
+    pred, gt = pairs(n=2, shape=(352, 1216), suffix=".npy")
+    values = np.load(pred / "drive_0/0001.npy")
+    values[::7] = np.nan
+    np.save(pred / "drive_0/0001.npy", values)
+    arguments = ("eval", pred, "--gt", gt, "--protocol", "kitti-eigen-toolbox", "-o", "r.json")
+    assert_one_sentence(run_cli(*arguments), 1, "drive_0/0001", "--compat")
+    done = run_cli(*arguments, "--compat")
+    assert done.returncode == 0, done.stderr
+    result = _load(tmp_path / "r.json")
+    assert result["per_image"]["silog"][1] == 0.0
+    assert result["summary"]["silog"] == pytest.approx(result["per_image"]["silog"][0] / 2)
+    assert result["per_image"]["abs_rel"][1] is None
+    assert result["summary"]["abs_rel"] == result["per_image"]["abs_rel"][0]
+
+
+def test_rows_that_the_server_cannot_fill_are_named(run_cli, pairs, tmp_path):
+    pred, gt = pairs(n=1)
+    codes = np.asarray(Image.open(pred / "drive_0/0000.png")).copy()
+    codes[10:13] = 0
+    Image.fromarray(codes).save(pred / "drive_0/0000.png")
+    done = run_cli("eval", pred, "--gt", gt, "--protocol", "kitti-official", "-o", "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "SILog is NaN" in done.stderr
+    result = _load(tmp_path / "r.json")
+    assert result["issues"]["missing_after_fill"] == ["drive_0/0000"]
+    assert result["per_image"]["silog"] == [None]
+    assert result["per_image"]["abs_rel"][0] > 0

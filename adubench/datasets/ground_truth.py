@@ -186,9 +186,9 @@ class FolderGroundTruth:
         """Key of the pixel selection that a pack stores first; empty for none and for anything but packs."""
         return str(self._open_pack().attrs["protocol_first"]) if self.is_pack else ""
 
-    def read_first(self, frame: FrameKey) -> SparseDepth:
+    def read_first(self, frame: FrameKey, *, positions: bool = True) -> SparseDepth:
         """Read the pixels of that selection alone."""
-        found: SparseDepth = self._open_pack().read_first(frame.stem)
+        found: SparseDepth = self._open_pack().read_first(frame.stem, positions=positions)
         return found
 
     def signature(self, frame: FrameKey) -> tuple[int, int, int]:

@@ -72,9 +72,9 @@ class PackedGroundTruth:
         """Key of the pixel selection that the pack stores first."""
         return str(self._pack().attrs["protocol_first"])
 
-    def read_first(self, frame: FrameKey) -> SparseDepth:
+    def read_first(self, frame: FrameKey, *, positions: bool = True) -> SparseDepth:
         """Read the pixels of that selection alone."""
-        found: SparseDepth = self._pack().read_first(frame.name)
+        found: SparseDepth = self._pack().read_first(frame.name, positions=positions)
         return found
 
     def signature(self, frame: FrameKey) -> tuple[int, int, int]:

@@ -19,9 +19,12 @@ _LN10 = math.log(10.0)
 
 # Sums may be reassociated (that is what vectorises them); nothing is assumed about NaN or infinity.
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def moment_sums(gt: NDArray[np.float32], pred: NDArray[np.float32]) -> Any:
-    """Return float64 [15] as `moments.frame_moments`; every value must be finite and positive.
+def moment_sums(
+    gt: NDArray[Any], pred: NDArray[Any], gt_unit: float, pred_unit: float, lowest: float, highest: float
+) -> Any:
+    """Return float64 [15] as `moments.frame_moments`; every value must be finite and positive once it is clamped.
 
+    Compiled for float32 metres (units 1) and for 16-bit codes (units 1 / scale), whose products are exact.
     The logarithm is written out (exponent plus a series in (m - 1)/(m + 1), |error| < 2e-16 relative to 1) because the
     call into the maths library would keep the loop scalar.
     """
@@ -35,7 +38,8 @@ def moment_sums(gt: NDArray[np.float32], pred: NDArray[np.float32]) -> Any:
         s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s14 = 0.0
         n1 = n2 = n3 = 0
         for i in range(m):
-            g, p = np.float64(gt[start + i]), np.float64(pred[start + i])
+            g = np.float64(gt[start + i]) * gt_unit
+            p = min(max(np.float64(pred[start + i]) * pred_unit, lowest), highest)
             inverse = 1.0 / (g * p)
             quotient[i] = p / g
             e = p - g

@@ -47,8 +47,8 @@ class PackReader(Protocol):
         """Key of the selection whose pixels are stored first; empty for none."""
         ...
 
-    def read_first(self, frame: Any) -> SparseDepth:
-        """Return the pixels of that selection."""
+    def read_first(self, frame: Any, *, positions: bool = True) -> SparseDepth:
+        """Return the pixels of that selection; without `positions` their values alone."""
         ...
 
     def signature(self, frame: Any) -> tuple[int, int, int]:
@@ -74,11 +74,11 @@ class Track:
         key = first() if first is not None else ""
         return bool(key) and all(p.selection == key and p.missing != "fill" for p in self.protocols)
 
-    def read(self, frame: Any, only_first: bool) -> tuple[SparseDepth, tuple[int, int, int]]:
+    def read(self, frame: Any, only_first: bool, *, positions: bool = True) -> tuple[SparseDepth, tuple[int, int, int]]:
         """Return the pixels to score and the signature of the whole map."""
         if only_first:
             reader: Any = self.reader
-            return reader.read_first(frame), reader.signature(frame)
+            return reader.read_first(frame, positions=positions), reader.signature(frame)
         gt = self.reader.read(frame)
         return gt, gt.signature()
 
@@ -130,6 +130,7 @@ class Job:
         """Score one item in every track that has it."""
         item = self.items[position]
         only_first = all(track.selects_first() for track in self.tracks)
+        positions = not getattr(self.predictions, "pixel_values", False)
         depth = self._read_prediction(item.prediction, only_first)
         prediction = Prediction(depth, kind=self.kind, focal_baseline=item.focal_baseline)
         out: list[TrackScores | None] = []
@@ -137,7 +138,7 @@ class Job:
             if frame is None:
                 out.append(None)
                 continue
-            gt, signature = track.read(frame, only_first)
+            gt, signature = track.read(frame, only_first, positions=positions)
             scores = tuple(score_frame(p, gt, prediction, frame=item.name, compat=self.compat) for p in track.protocols)
             sample = NO_SAMPLE
             if position % self._sample_step() == 0:

@@ -300,8 +300,12 @@ class GroundTruthPack(Pack):
             index, values = index[order], values[order]
         return SparseDepth(self.shape(i), index, values, self.scale)
 
-    def read_first(self, which: int | str) -> SparseDepth:
+    def read_first(self, which: int | str, *, positions: bool = True) -> SparseDepth:
         """Read only the pixels of the protocol in `attrs["protocol_first"]`, positions ascending.
+
+        Args:
+            which: name or position of the map.
+            positions: read where the pixels lie; without, `index` is empty (predictions at the same pixels need none).
 
         Raises:
             DataError: the pack was made without such an order, no such map, or the file is damaged.
@@ -309,7 +313,9 @@ class GroundTruthPack(Pack):
         i = self._at(which)
         if self._n_first is None:
             raise DataError(f"pack {self.path}: was made without a protocol's pixels first. Read whole maps.")
-        index, values = self._pixels(i, int(self._n_first[i]))
+        first, start = int(self._n_first[i]), int(self._offsets[i])
+        values = self._read("values", start, start + first)
+        index = self._pixels(i, first)[0] if positions else np.empty(0, np.uint32)
         return SparseDepth(self.shape(i), index, values, self.scale, str(self.attrs["protocol_first"]))
 
     def signature(self, which: int | str) -> tuple[int, int, int]:

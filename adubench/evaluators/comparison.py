@@ -41,6 +41,7 @@ INVERSION_BELOW = 20
 MOST_EMPTY_DRAWS = 0.05
 
 
+@np.errstate(all="ignore")  # results of absurd depths overflow; what is not finite is printed as n/a
 def compare(
     results: Sequence[EvaluationResult],
     *,

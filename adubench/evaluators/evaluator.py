@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from adubench.datasets.frames import FrameKey, parse_kitti
 from adubench.datasets.ground_truth import FolderGroundTruth, GroundTruth, open_ground_truth
 from adubench.datasets.splits import Split, load_split
@@ -253,13 +255,14 @@ def _execute(
     compiled = moments.prefer_compiled(len(items))
     tracks = _fitting(plan, items, options) if len(plan.tracks[0].protocols) > 1 else plan.tracks
     job = Job(items, tracks, plan.predictions, options.kind, options.compat, compiled)
-    rows = run(job, workers=options.workers, progress=progress)
     results = []
-    for t, track in enumerate(tracks):
-        context = _context(plan, t, options, paths, rows)
-        scored: list[TrackScores] = [row[t] for row in rows if row[t] is not None]  # type: ignore[misc]
-        for p, protocol in enumerate(track.protocols):
-            results.append(assemble.assemble(protocol, p, scored, context, compiled=compiled))
+    with np.errstate(all="ignore"):  # absurd depths overflow; what is not finite is counted or null
+        rows = run(job, workers=options.workers, progress=progress)
+        for t, track in enumerate(tracks):
+            context = _context(plan, t, options, paths, rows)
+            scored: list[TrackScores] = [row[t] for row in rows if row[t] is not None]  # type: ignore[misc]
+            for p, protocol in enumerate(track.protocols):
+                results.append(assemble.assemble(protocol, p, scored, context, compiled=compiled))
     return results
 
 

@@ -20,6 +20,13 @@ class ProtocolEntry(BaseModel):
     version: int
     fingerprint: str
 
+    @model_validator(mode="after")
+    def _metrics_are_names(self) -> ProtocolEntry:
+        metrics = (self.model_extra or {}).get("metrics", [])
+        if not isinstance(metrics, list) or not all(isinstance(name, str) for name in metrics):
+            raise ValueError("metrics is no list of names")
+        return self
+
 
 class TableEntry(BaseModel):
     """Where the moment table lies and what it hashes to."""

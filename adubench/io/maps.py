@@ -76,7 +76,9 @@ class SparseDepth:
         values = self.values
         if np.issubdtype(values.dtype, np.floating):
             finite = values[np.isfinite(values)].astype(np.float64)
-            total = int(np.rint(finite / self.scale * 65536.0).sum())
+            with np.errstate(over="ignore"):
+                units = np.rint(finite / self.scale * 65536.0).sum()
+            total = int(units) % 2**63 if np.isfinite(units) else 0  # packs store 64 bits
         else:
             total = int(values.sum(dtype=np.int64))
         return int(values.size), total, int(self.index.sum(dtype=np.int64))

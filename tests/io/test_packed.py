@@ -311,3 +311,14 @@ def test_other_processes_read(tmp_path):
     pack.read(0)
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(_read_in_child, (pack,)) == maps["d/0"].values.tolist()
+
+
+def test_absurd_depths_can_be_packed(tmp_path):
+    depth = np.zeros((3, 4), np.float32)
+    depth[0, 1] = 1e30
+    sparse = SparseDepth.from_map(DepthMap(depth, 1.0))
+    with PackWriter(tmp_path / "p.h5", "ground_truth") as writer:
+        writer.add("a", sparse)
+    with open_pack(tmp_path / "p.h5") as pack:
+        assert pack.signature("a") == sparse.signature()
+        np.testing.assert_array_equal(pack.read("a").dense(), depth)

@@ -296,12 +296,20 @@ EFFECTS: dict[str, tuple[tuple[str, ...], Callable[[Meter], list[Row] | list[lis
 }
 
 
+# Tables that show one number in several units.
+PLAIN = ("sq-rel", "units")
+
+
 def measure(bench: Bench) -> dict[str, Any]:
     meter, tables = Meter(bench), {}
     for key, (metrics, function) in EFFECTS.items():
         found = function(meter)
         groups = found if isinstance(found[0], list) else [found]
-        tables[key] = {"metrics": list(metrics), "groups": [[_row(r, metrics) for r in group] for group in groups]}
+        plain = {"plain": True} if key in PLAIN else {}
+        tables[key] = plain | {
+            "metrics": list(metrics),
+            "groups": [[_row(r, metrics) for r in group] for group in groups],
+        }
     return {"images": len(bench.frames), "predictions": list(PREDICTIONS), "tables": tables}
 
 

@@ -62,21 +62,24 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: b
 def effect_table(table: dict[str, Any], predictions: Sequence[str]) -> str:
     """One row per case; in each group of rows the first one is what the changes in brackets refer to."""
     groups, metrics = table["groups"], table["metrics"]
+    plain = table.get("plain", False)
     shown = [p for p in predictions if any(p in row["values"] for group in groups for row in group)]
     header = [""]
     for p in shown:
         header += [f"{p}: {HEADERS.get(metrics[0], metrics[0])}", *(HEADERS.get(m, m) for m in metrics[1:])]
     rows = [
-        [row["label"], *(_cell(group[0], row, p, m) for p in shown for m in metrics)]
+        [row["label"], *(_cell(group[0], row, p, m, plain) for p in shown for m in metrics)]
         for group in groups
         for row in group
     ]
     return markdown(header, rows)
 
 
-def _cell(first: dict[str, Any], row: dict[str, Any], prediction: str, metric: str) -> str:
+def _cell(first: dict[str, Any], row: dict[str, Any], prediction: str, metric: str, plain: bool) -> str:
     if prediction not in row["values"]:
         return ""
+    if plain:  # the same number in several units: no changes
+        return f"{row['values'][prediction][metric]:#.3g}"
     text = number(row["values"][prediction][metric], metric)
     return text if first is row else f"{text} {change(first, row, prediction, metric)}".strip()
 
@@ -277,7 +280,7 @@ def _synthdrive(report: Report) -> str:
 
 
 def _machine(reports: dict[str, Report]) -> str:
-    found = [r for r in reports.values() if "versions" in r]
+    found = [r for name, r in reports.items() if name != "effects" and "versions" in r]
     if not found:
         return NOT_MEASURED
     names = ", ".join(f"{name} {version}" for name, version in found[0]["versions"].items())

@@ -95,7 +95,7 @@ def make_rgb(work: workload.Workload) -> Path:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         base = np.kron(rng.integers(20, 220, (24, 78, 3)), np.ones((16, 16, 1)))[: workload.H, : workload.W]
-        noisy = base + rng.normal(0, 3, base.shape)
+        noisy = base + rng.normal(0, 4.4, base.shape)
         Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(path)
     return root
 

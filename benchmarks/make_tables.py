@@ -194,8 +194,7 @@ def speed_blocks(reports: dict[str, Report]) -> dict[str, str]:
         for name, maker in makers.items()
     }
     blocks["performance-machine"] = _machine(reports)
-    if "evaluation" in reports:
-        blocks["performance-excerpt"] = _excerpt(reports)
+    blocks["performance-excerpt"] = _excerpt(reports) if "evaluation" in reports else NOT_MEASURED
     return blocks
 
 

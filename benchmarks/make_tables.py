@@ -108,6 +108,7 @@ def change(first: dict[str, Any], row: dict[str, Any], prediction: str, metric: 
 def effect_blocks(report: dict[str, Any]) -> dict[str, str]:
     blocks = {f"effect-{key}": effect_table(table, report["predictions"]) for key, table in report["tables"].items()}
     blocks["effects"] = _summary(report)
+    blocks["effects-excerpt"] = _effects_excerpt(report)
     return blocks
 
 
@@ -145,14 +146,11 @@ SUMMARY: tuple[tuple[str, str, str, int, int, str], ...] = (
 
 
 def _summary(report: dict[str, Any]) -> str:
-    predictions, rows = report["predictions"], []
-    for cause, section, key, group, place, metric in SUMMARY:
-        first, row = (report["tables"][key]["groups"][group][i] for i in (0, place))
-        cells = [f"[{cause}](pitfalls.md#{section})", f"`{metric}`"]
-        for p in predictions:
-            before, after = (number(r["values"][p][metric], metric) for r in (first, row))
-            cells.append(f"{before} -> {after} {change(first, row, p, metric)}".strip())
-        rows.append(cells)
+    predictions = report["predictions"]
+    rows = [
+        [f"[{cause}](pitfalls.md#{section})", f"`{metric}`", *_from_to(report, key, group, place, metric)]
+        for cause, section, key, group, place, metric in SUMMARY
+    ]
     head = (
         f"Measured on {report['images']} SynthDrive images of as many drives at 375x1242 by `{EFFECTS_COMMAND}`. "
         "`stereo-matching` is semi-global matching on the stereo pair; `simulated-mono` is the exact depth with a "
@@ -164,6 +162,32 @@ def _summary(report: dict[str, Any]) -> str:
         f"{head}\n\nThe same maps under each protocol (change against `kitti-eigen`):\n\n{protocols}\n\n"
         f"One cause at a time:\n\n{markdown(['cause', 'metric', *predictions], rows)}"
     )
+
+
+def _from_to(report: dict[str, Any], key: str, group: int, place: int, metric: str) -> list[str]:
+    """Value of the reference, of the other case, and the change, for both predictions."""
+    first, row = (report["tables"][key]["groups"][group][i] for i in (0, place))
+    cells = []
+    for p in report["predictions"]:
+        before, after = (number(r["values"][p][metric], metric) for r in (first, row))
+        cells.append(f"{before} -> {after} {change(first, row, p, metric)}".strip())
+    return cells
+
+
+README_CAUSES = (
+    "full image for the KB window", "single scans for accumulated maps", "median scaling for none",
+    "cap 50 m for 80 m", "no crop, padded border scored", "worst image skipped",
+)  # fmt: skip
+
+
+def _effects_excerpt(report: dict[str, Any]) -> str:
+    """A few lines for the README."""
+    rows = [
+        [cause, f"`{metric}`", *_from_to(report, key, group, place, metric)]
+        for cause, _, key, group, place, metric in SUMMARY
+        if cause in README_CAUSES
+    ]
+    return markdown(["cause", "metric", *report["predictions"]], rows)
 
 
 def fill_effects(report: dict[str, Any], docs: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from importlib import import_module
@@ -88,6 +89,8 @@ def main(args: list[str] | None = None) -> None:
 
     Exit status: 0 good, 1 the check or evaluation found a fault, 2 usage, 130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # arrows and file names that the terminal's encoding lacks
     try:
         status = cli.main(args=args, prog_name="adubench", standalone_mode=False)
     except AdubenchError as error:

@@ -71,6 +71,8 @@ def command(
     of disparity with its --kind. The result names its protocol, version, split and counts. Exit status: 0 good, 1 a
     fault in the data (nothing is written, except for images without valid pixels), 2 usage.
     """
+    import logging
+
     from adubench.commands._options import progress_bar, terminal
     from adubench.evaluators.evaluator import EvalOptions, evaluate
     from adubench.evaluators.result import save_results, table_path_of, to_json
@@ -78,6 +80,8 @@ def command(
 
     if output is not None:
         table_path_of(output)  # refuse before the work, not after it
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
     options = EvalOptions(**rest)
     with progress_bar("scoring") as progress:
         results = evaluate(

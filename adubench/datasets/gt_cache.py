@@ -6,16 +6,17 @@ maps. The cache is never trusted blindly: names, sizes and modification times of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adubench.errors import AdubenchError
+from adubench.errors import AdubenchError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -42,6 +43,10 @@ def default_cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "adubench"
 
 
+class _SourceError(AdubenchError):
+    """A map to be packed cannot be read."""
+
+
 class PackedGroundTruth:
     """Ground truth read from a pack; every process opens the file itself.
 
@@ -65,7 +70,8 @@ class PackedGroundTruth:
 
     def read(self, frame: FrameKey) -> SparseDepth:
         """Read the ground truth of a frame."""
-        found: SparseDepth = self._pack().read(frame.name)
+        with self._explained():
+            found: SparseDepth = self._pack().read(frame.name)
         return found
 
     def first(self) -> str:
@@ -81,6 +87,14 @@ class PackedGroundTruth:
         """Return the signature of a whole map without reading its pixels."""
         known: tuple[int, int, int] = self._pack().signature(frame.name)
         return known
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say of a damaged cache that it is one."""
+        try:
+            yield
+        except DataError:
+            raise DataError(f"cached ground truth {self.file} is damaged: delete it and run again.") from None
 
     def _pack(self) -> Any:
         if self._open is None or self._open[0] != os.getpid():
@@ -123,9 +137,11 @@ def cached_ground_truth(
     if not _fresh(path, stamp):
         try:
             _build(path, source, frames, stamp, first)
+        except _SourceError:
+            return source  # a broken map raises again, by name, when it is scored
         except AdubenchError as error:
-            # A broken map raises again, by name, when it is scored; a cache that cannot be written costs only time.
-            log.warning("ground truth is not cached: %s", error)
+            reason = str(error).partition(". ")[0]
+            log.warning("ground truth is not cached, which costs time: %s; --cache names another folder.", reason)
             return source
     return PackedGroundTruth(source, path)
 
@@ -134,7 +150,7 @@ def _key(source: GroundTruth, files: dict[str, tuple[Path, ...]]) -> str:
     """Name the pack by what it holds and where that lies, so that two data roots never share one."""
     digest = hashlib.sha256(f"{type(source).__name__} {source.kind}\n".encode())
     for name, paths in files.items():
-        digest.update(f"{name} {[str(p.absolute()) for p in paths]}\n".encode())
+        digest.update(f"{name} {[str(p.absolute()) for p in paths]}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
 
 
@@ -178,6 +194,9 @@ def _build(
     attrs = {"sources_stamp": stamp, "gt_kind": source.kind}
     with PackWriter(path, "ground_truth", first=key, attrs=attrs) as writer:
         for frame in frames:
-            depth = source.read(frame)
+            try:
+                depth = source.read(frame)
+            except AdubenchError as error:
+                raise _SourceError(str(error)) from None
             chosen = mask(depth) if mask is not None else None
             writer.add(frame.name, depth, first_mask=chosen, sources=source.paths(frame))

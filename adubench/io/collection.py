@@ -366,6 +366,10 @@ class SingleMap:
 
 def _add(table: dict[str, Any], relative: str, value: Any, what: str, root: Path) -> None:
     stem = PurePosixPath(relative).with_suffix("").as_posix()
+    try:
+        stem.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{what} {root}: the name of {relative!a} is no UTF-8 text. Rename the file.") from None
     if stem in table:
         raise DataError(f"{what} {root}: two files for one frame '{stem}': {table[stem]} and {value}. Remove one.")
     table[stem] = value

@@ -114,6 +114,12 @@ def anonymous_frame(index: int) -> FrameKey:
     return FrameKey("kitti-anonymous", "", index, 0, f"{index:010d}")
 
 
+def driving_stereo_stem(name: str) -> str | None:
+    """Find a DrivingStereo frame's stem at the end of a path; None when there is none."""
+    stem = PurePosixPath(name).name
+    return stem if _DRIVINGSTEREO_STEM.match(stem) else None
+
+
 def frame_from_stem(stem: str, dataset: str = "folder") -> FrameKey:
     """Build the key of a file that is paired by its relative stem; the drive is parsed where the name has one."""
     kitti = parse_kitti(stem)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adubench.datasets.frames import FrameKey, parse_kitti
+from adubench.datasets.frames import FrameKey, driving_stereo_stem, parse_kitti
 from adubench.datasets.ground_truth import FolderGroundTruth, GroundTruth, open_ground_truth
-from adubench.datasets.splits import Split, load_split
 from adubench.errors import AdubenchError, DataError, ProtocolError, UsageError
 from adubench.evaluators import assemble, moments
 from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
@@ -26,6 +25,7 @@ from adubench.evaluators.scoring import selection_mask
 from adubench.io.collection import MapCollection, open_maps
 
 if TYPE_CHECKING:
+    from adubench.datasets.splits import Split
     from adubench.evaluators.result import EvaluationResult
     from adubench.evaluators.run import TrackScores
 
@@ -176,6 +176,8 @@ def _plan_split(
     protocol: str | Sequence[str] | None,
     options: EvalOptions,
 ) -> _Plan:
+    from adubench.datasets.splits import load_split
+
     split = load_split(name, root or (Path(gt) if gt else None))
     protocols = _protocols(protocol, split.default_protocol, options)
     tracks, frames, readers, expected, notes = [], [], [], [], list(split.notes)
@@ -224,7 +226,7 @@ def _match_split(predictions: MapCollection, split: Split, frames: Sequence[Sequ
 
 def _identify(name: str) -> str | None:
     frame = parse_kitti(name)
-    return frame.name if frame is not None else None
+    return frame.name if frame is not None else driving_stereo_stem(name)
 
 
 def _cached(
@@ -350,6 +352,8 @@ def _context(
     reader = plan.readers[t]
     facts: dict[str, Any] = {key: str(value) for key, value in paths.items() if value is not None}
     facts |= {"ground_truth_kind": reader.kind, "layout": reader.layout, "workers": options.workers}
+    if plan.split is not None and plan.split.no_gt and plan.tracks[t].protocols[0].ground_truth != "raw":
+        facts["without_ground_truth"] = f"{len(plan.split.no_gt)} of {len(plan.split.frames)}"
     facts |= {"png_scale": options.png_scale, "compat": options.compat}
     return assemble.Context(
         split=plan.split.name if plan.split else None,

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 def banner(result: EvaluationResult) -> str:
     """Name protocol, version, split, frames found/expected, ground truth and alignment in one line."""
     counts, protocol, facts = result.counts, result.protocol, result.provenance
+    without = facts.get("without_ground_truth")
     parts = [
         f"{protocol['name']} v{protocol['version']}",
         result.split or "explicit ground truth",
-        f"images {counts['evaluated']}/{counts['expected']}" + (" PARTIAL" if result.partial else ""),
+        f"images {counts['evaluated']}/{counts['expected']}"
+        + (" PARTIAL" if result.partial else "")
+        + (f" ({without} have no improved ground truth, as expected)" if without else ""),
         f"pixels {counts['n_pixels']:,}",
         f"gt {facts.get('ground_truth_kind', '?')}",
         f"kind {facts.get('kind', 'depth')}",

@@ -88,3 +88,11 @@ def test_a_stack_is_taken_in_the_order_of_its_length():
 def test_single_maps_are_paired_whatever_their_names():
     assert match_by_stem(["depth"], Maps("other", single=True)).keys == {"depth": "other"}
     assert match_by_stem(["a", "b"], Maps("b", "c")).missing == ("a",)
+
+
+def test_a_driving_stereo_stem_is_found_at_the_end_of_any_path():
+    from adubench.datasets.frames import driving_stereo_stem
+
+    stem = "2018-07-11-14-48-52_2018-07-11-15-45-53-241"
+    assert driving_stereo_stem(f"depth-map-half-size/2018-07-11-14-48-52/{stem}") == stem
+    assert driving_stereo_stem("depth-map-half-size/0000000001") is None

@@ -80,7 +80,8 @@ class PackedGroundTruth:
 
     def read_first(self, frame: FrameKey, *, positions: bool = True) -> SparseDepth:
         """Read the pixels of that selection alone."""
-        found: SparseDepth = self._pack().read_first(frame.name, positions=positions)
+        with self._explained():
+            found: SparseDepth = self._pack().read_first(frame.name, positions=positions)
         return found
 
     def signature(self, frame: FrameKey) -> tuple[int, int, int]:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adubench.evaluators.depth_edges import column_chain, row_chain, slanted
+
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
@@ -129,7 +131,7 @@ def sparse_boundary_counts(
     for axis, gap in ((0, gap_x), (1, gap_y)):
         if gap < 1:
             continue
-        first, second, keep = _pairs(truth, q_gt, usable, axis, gap, kappa)
+        first, second, keep = _pairs(truth.reshape(-1), q_gt, usable, axis, gap, kappa)
         n_ignored += int(keep.size - np.count_nonzero(keep))
         n_pairs += int(first.size)
         first, second = first[keep], second[keep]
@@ -155,10 +157,10 @@ def inverse_depth(depth: NDArray[np.float32]) -> NDArray[np.float32]:
 def _pairs(
     gt: NDArray[np.float32], q: NDArray[np.float32], valid: Mask, axis: int, gap: int, kappa: float | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Mask]:
-    """Consecutive valid pixels, the lower position first, flat row-major.
+    """Consecutive valid pixels of rows (axis 0) or columns (axis 1), the lower position first.
 
     Args:
-        gt: [H, W] metres.
+        gt: [H * W] metres.
         q: [H * W] inverse depth.
         valid: [H, W].
         axis: 0 pairs in rows, 1 pairs in columns.
@@ -166,48 +168,20 @@ def _pairs(
         kappa: of the slant check or None.
 
     Returns:
-        First and second pixel [n], and whether the pair counts.
+        First and second pixel, flat positions [n], and whether the pair counts.
     """
-    height, width = gt.shape
-    if axis == 0:
-        index = np.flatnonzero(valid)
-        line, place = np.divmod(index, width)
-    else:
-        line, place = np.divmod(np.flatnonzero(valid.T), height)
-        index = place * width + line
-    joined = (line[1:] == line[:-1]) & (np.diff(place) <= gap)
-    at = np.flatnonzero(joined)
-    first, second = index[at], index[at + 1]
+    index = np.flatnonzero(valid)
+    chain = (row_chain if axis == 0 else column_chain)(index, valid.shape[1], gap)
+    ordered, at = index.take(chain.order), np.flatnonzero(chain.linked)
+    first, second = ordered.take(at), ordered.take(at + 1)
     keep = np.ones(at.size, np.bool_)
-    if kappa is None:
+    if kappa is None or at.size == 0:
         return first, second, keep
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = q[first] / q[second]
-        steep = np.flatnonzero(np.maximum(ratio, 1 / ratio) > _IGNORE_FROM)
-    keep[steep] = _not_slanted(1.0 / gt.reshape(-1)[index].astype(np.float64), place, joined, at[steep], kappa)
+        ratio = q.take(first) / q.take(second)
+        jump = np.flatnonzero(np.maximum(ratio, 1 / ratio) > _IGNORE_FROM)
+        keep[jump] = ~slanted(1.0 / gt.take(ordered).astype(np.float64), chain, at[jump], kappa)
     return first, second, keep
-
-
-def _not_slanted(q: NDArray[np.float64], place: NDArray[Any], joined: Mask, at: NDArray[Any], kappa: float) -> Mask:
-    """Whether neither line through a pixel and its neighbour on the same side meets the other pixel of the pair.
-
-    Args:
-        q: [m] inverse depth of the valid pixels in scan order; a slanted plane is linear in it.
-        place: [m] their position along the line.
-        joined: [m - 1] whether pixel i and i + 1 form a pair.
-        at: [n] the pairs to check, pixels at and at + 1.
-        kappa: largest share of the jump that a plane may leave.
-    """
-    gap = place[at + 1] - place[at]
-    error = np.full(at.size, np.inf)
-    padded = np.r_[joined, False]  # position -1 reads the same "no pair"
-    for side in (-1, 1):
-        has = np.flatnonzero(padded[at + side])
-        near = at[has] if side < 0 else at[has] + 1  # the pixel whose neighbour lies outside the pair
-        far, outer = (near + 1, near - 1) if side < 0 else (near - 1, near + 1)
-        slope = (q[outer] - q[near]) / (place[outer] - place[near])
-        error[has] = np.minimum(error[has], np.abs(q[far] - (q[near] - side * slope * gap[has])))
-    return np.asarray(error > kappa * np.abs(q[at] - q[at + 1]))
 
 
 def tally(ratio_gt: NDArray[Any], ratio_pred: NDArray[Any], thresholds: NDArray[Any]) -> Counts:

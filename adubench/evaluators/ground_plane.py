@@ -55,13 +55,20 @@ def fit_ground(x: FloatArray, y: FloatArray, z: FloatArray, camera_height: float
 
 
 def _least_squares(x: FloatArray, y: FloatArray, z: FloatArray) -> GroundPlane:
-    """Normal equations about the mean; the shortest solution where all points lie on one line."""
+    """Normal equations about the mean; slopes are 0 where the points do not determine them."""
     mx, my, mz = float(x.mean()), float(y.mean()), float(z.mean())
     dx, dy, dz = x - mx, y - my, z - mz
-    xz = dx @ dz
-    normal = np.array([[dx @ dx, xz], [xz, dz @ dz]])
-    b, c = np.linalg.lstsq(normal, np.array([dx @ dy, dz @ dy]), rcond=1e-12)[0]
-    return GroundPlane(my - float(b) * mx - float(c) * mz, float(b), float(c))
+    xx, xz, zz, xy, zy = _dot(dx, dx), _dot(dx, dz), _dot(dz, dz), _dot(dx, dy), _dot(dz, dy)
+    determinant = xx * zz - xz * xz
+    if determinant <= 1e-12 * xx * zz or determinant <= 0:
+        return GroundPlane(my, 0.0, 0.0)
+    b, c = (xy * zz - zy * xz) / determinant, (zy * xx - xy * xz) / determinant
+    return GroundPlane(my - b * mx - c * mz, b, c)
+
+
+def _dot(a: FloatArray, b: FloatArray) -> float:
+    """Inner product without BLAS, whose result depends on its number of threads."""
+    return float(np.einsum("i,i", a, b))
 
 
 def height_above(plane: GroundPlane, x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,27 +73,42 @@ class Layout:
         return value.astype(np.int16) - np.int16(1)
 
     def member(self, name: str, words: Words) -> BoolArray:
-        """Tell which words belong to a region.
+        """Tell which words belong to a region, bool [n].
 
         Raises:
             KeyError: the parameters have no such region.
         """
-        region = next((r for r in regions(self.parameters) if r.name == name), None)
-        if region is None:
-            raise KeyError(name)
-        inside = np.ones(words.size, np.bool_)
-        if region.parts:
-            for field, label in region.parts:
-                inside &= self.label(field, words) == label
-        elif name != "all":
-            inside = (words >> np.uint64(self.flags[name])) & np.uint64(1) != 0
-        if self.parameters.drop_seethrough and name not in ("all", "seethrough"):
-            inside &= (words >> np.uint64(self.flags["seethrough"])) & np.uint64(1) == 0
+        bits, value = self._tests()[name]
+        inside: BoolArray = (words & np.uint64(bits)) == np.uint64(value)
         return inside
 
     def membership(self, names: Sequence[str], words: Words) -> NDArray[np.float64]:
-        """Which word belongs to which region, float64 [regions, words] of 0 and 1."""
-        return np.array([self.member(name, words) for name in names], np.float64).reshape(len(names), words.size)
+        """Tell which word belongs to which region, float64 [regions, words] of 0 and 1."""
+        tests = self._tests()
+        bits, values = np.array([tests[name] for name in names], np.uint64).reshape(len(names), 2).T
+        inside: BoolArray = (words & bits[:, None]) == values[:, None]
+        return inside.astype(np.float64)
+
+    def _tests(self) -> dict[str, tuple[int, int]]:
+        return _region_tests(self.parameters)
+
+
+@lru_cache(maxsize=16)
+def _region_tests(parameters: RegionParameters) -> dict[str, tuple[int, int]]:
+    """Region -> (bits, value): a word belongs to it when its masked bits are the value."""
+    layout, out = Layout.of(parameters), {}
+    for region in regions(parameters):
+        bits = value = 0
+        for field, label in region.parts:
+            first, size = layout.fields[field]
+            bits |= ((1 << size) - 1) << first
+            value |= (label + 1) << first
+        if not region.parts and region.name != "all":
+            bits = value = 1 << layout.flags[region.name]
+        if parameters.drop_seethrough and region.name not in ("all", "seethrough"):
+            bits |= 1 << layout.flags["seethrough"]
+        out[region.name] = (bits, value)
+    return out
 
 
 @dataclass(frozen=True, slots=True)

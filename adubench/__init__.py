@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from adubench.evaluators.comparison import compare as compare
     from adubench.evaluators.evaluator import evaluate as evaluate
     from adubench.evaluators.result import load_result as load_result
+    from adubench.evaluators.result import load_results as load_results
 
 _PUBLIC = {
     "evaluate": ("adubench.evaluators.evaluator", "evaluate"),
     "compare": ("adubench.evaluators.comparison", "compare"),
     "load_result": ("adubench.evaluators.result", "load_result"),
+    "load_results": ("adubench.evaluators.result", "load_results"),
     "protocols": ("adubench.evaluators.protocols", None),
 }
 
-__all__ = ["__version__", "compare", "evaluate", "load_result", "protocols"]
+__all__ = ["__version__", "compare", "evaluate", "load_result", "load_results", "protocols"]
 
 
 def __getattr__(name: str) -> Any:

@@ -112,8 +112,9 @@ def _status(results: Sequence[EvaluationResult], allow_empty: bool) -> int:
         empty = result.issues.get("empty_ground_truth", [])
         if empty and not allow_empty:
             status = 1
+            images = f"{len(empty)} image{'s have' if len(empty) > 1 else ' has'}"
             click.echo(
-                f"error: {len(empty)} images have no valid pixel under {result.protocol['name']}, first: "
+                f"error: {images} no valid pixel under {result.protocol['name']}, first: "
                 f"{', '.join(empty[:3])}. They are not averaged; --allow-empty accepts them.",
                 err=True,
             )

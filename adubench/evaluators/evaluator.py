@@ -6,6 +6,7 @@ prediction), `run.py` scores, `assemble.py` builds the results.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class _Plan:
     predictions: MapCollection
     matching: Matching
     notes: tuple[str, ...]
+    every_protocol: bool = False
 
 
 def evaluate(
@@ -117,7 +119,8 @@ def evaluate(
     root = Path(data_root) if data_root else _root_from_environment()
     if split is None:
         assert gt is not None
-        plan = _plan_folder(predictions, Path(gt), _protocols(protocol, None, options), options)
+        every = _every(protocol)
+        plan = _plan_folder(predictions, Path(gt), _protocols(protocol, None, options), options, every)
     else:
         plan = _plan_split(predictions, split, gt, root, protocol, options)
     return _execute(plan, options, progress, paths={"source": source, "ground_truth": gt, "data_root": root})
@@ -141,6 +144,10 @@ def _root_from_environment() -> Path | None:
     return Path(value) if value else None
 
 
+def _every(names: str | Sequence[str] | None) -> bool:
+    return names == "all" or (names is not None and "all" in names)
+
+
 def _protocols(names: str | Sequence[str] | None, default: str | None, options: EvalOptions) -> tuple[Protocol, ...]:
     wanted = [names] if isinstance(names, str) else list(names or [])
     if not wanted:
@@ -160,12 +167,14 @@ def _with_options(protocol: Protocol, options: EvalOptions) -> Protocol:
     )
 
 
-def _plan_folder(predictions: MapCollection, gt: Path, protocols: tuple[Protocol, ...], options: EvalOptions) -> _Plan:
+def _plan_folder(
+    predictions: MapCollection, gt: Path, protocols: tuple[Protocol, ...], options: EvalOptions, every: bool
+) -> _Plan:
     reader = FolderGroundTruth(gt, scale=256.0)
     names = [frame.name for frame in reader.frames]
     matching = match_by_stem(names, predictions, single=reader.single)
     tracks = (Track(_cached(reader, reader.frames, protocols, options), protocols),)
-    return _Plan(None, tracks, (reader.frames,), (reader,), (None,), predictions, matching, ())
+    return _Plan(None, tracks, (reader.frames,), (reader,), (None,), predictions, matching, (), every)
 
 
 def _plan_split(
@@ -180,12 +189,13 @@ def _plan_split(
 
     split = load_split(name, root or (Path(gt) if gt else None))
     protocols = _protocols(protocol, split.default_protocol, options)
+    every = _every(protocol)
     tracks, frames, readers, expected, notes = [], [], [], [], list(split.notes)
     for kind in dict.fromkeys(p.ground_truth for p in protocols):
         try:
             reader = open_ground_truth(split, gt_root=gt, data_root=root, kind=kind)
         except DataError as error:
-            if protocol != "all" and "all" not in (protocol or ()):
+            if not every:
                 raise
             notes.append(f"no {kind} ground truth, its protocols are left out: {error}")
             continue
@@ -198,7 +208,15 @@ def _plan_split(
         raise DataError(f"split {split.name}: no ground truth for any protocol. " + " ".join(notes))
     matching = _match_split(predictions, split, frames)
     return _Plan(
-        split, tuple(tracks), tuple(frames), tuple(readers), tuple(expected), predictions, matching, tuple(notes)
+        split,
+        tuple(tracks),
+        tuple(frames),
+        tuple(readers),
+        tuple(expected),
+        predictions,
+        matching,
+        tuple(notes),
+        every,
     )
 
 
@@ -248,6 +266,7 @@ def _execute(
     paths: Mapping[str, str | Path | None],
 ) -> list[EvaluationResult]:
     _check_pixel_values(plan)
+    plan = _without_incomplete_tracks(plan)
     missing = plan.matching.missing
     total = len(missing) + len(plan.matching.keys)
     if missing and not options.allow_missing:
@@ -255,12 +274,12 @@ def _execute(
     _check_counts(plan, options)
     items = _items(plan)
     compiled = moments.prefer_compiled(len(items))
-    tracks = _fitting(plan, items, options) if len(plan.tracks[0].protocols) > 1 else plan.tracks
-    job = Job(items, tracks, plan.predictions, options.kind, options.compat, compiled)
+    plan = _fitting(plan, items, options)
+    job = Job(items, plan.tracks, plan.predictions, options.kind, options.compat, compiled)
     results = []
     with np.errstate(all="ignore"):  # absurd depths overflow; what is not finite is counted or null
         rows = run(job, workers=options.workers, progress=progress)
-        for t, track in enumerate(tracks):
+        for t, track in enumerate(plan.tracks):
             context = _context(plan, t, options, paths, rows)
             scored: list[TrackScores] = [row[t] for row in rows if row[t] is not None]  # type: ignore[misc]
             for p, protocol in enumerate(track.protocols):
@@ -281,6 +300,38 @@ def _check_counts(plan: _Plan, options: EvalOptions) -> None:
                 f"({reader.kind}), expected {expected}. Complete the data (adubench data check), or use "
                 "--allow-missing for a result marked partial."
             )
+
+
+def _without_incomplete_tracks(plan: _Plan) -> _Plan:
+    """Under `--protocol all`, leave out ground truth whose frames have no complete predictions, and say so."""
+    if not plan.every_protocol or len(plan.tracks) < 2:
+        return plan
+    missing = set(plan.matching.missing)
+    lacking = [sum(f.name in missing for f in frames) for frames in plan.frames]
+    kept = [t for t, count in enumerate(lacking) if not count]
+    if not kept or len(kept) == len(plan.tracks):
+        return plan
+    notes = [
+        f"{', '.join(p.name for p in plan.tracks[t].protocols)}: left out, {count} of {len(plan.frames[t])} frames "
+        f"with {plan.readers[t].kind} have no prediction."
+        for t, count in enumerate(lacking)
+        if count
+    ]
+    names = {f.name for t in kept for f in plan.frames[t]}
+    matching = dataclasses.replace(
+        plan.matching,
+        keys={frame: key for frame, key in plan.matching.keys.items() if frame in names},
+        missing=tuple(m for m in plan.matching.missing if m in names),
+    )
+    return dataclasses.replace(
+        plan,
+        tracks=tuple(plan.tracks[t] for t in kept),
+        frames=tuple(plan.frames[t] for t in kept),
+        readers=tuple(plan.readers[t] for t in kept),
+        expected=tuple(plan.expected[t] for t in kept),
+        matching=matching,
+        notes=(*plan.notes, *notes),
+    )
 
 
 def _check_pixel_values(plan: _Plan) -> None:
@@ -317,26 +368,31 @@ def _focal_baseline(plan: _Plan, row: Sequence[FrameKey | None]) -> float | None
     return None
 
 
-def _fitting(plan: _Plan, items: Sequence[Item], options: EvalOptions) -> tuple[Track, ...]:
-    """Keep the protocols that accept the first frame; with explicit names every one must."""
-    if len(plan.tracks) == 1 and len(plan.tracks[0].protocols) < len(PROTOCOLS):
-        return plan.tracks
-    kept = []
-    for track in plan.tracks:
+def _fitting(plan: _Plan, items: Sequence[Item], options: EvalOptions) -> _Plan:
+    """Under `--protocol all`, keep the protocols that accept the first frame; named ones must accept every frame."""
+    if not plan.every_protocol:
+        return plan
+    tracks, left_out = [], []
+    for t, track in enumerate(plan.tracks):
+        first = next((item for item in items if item.frames[t] is not None), None)
+        if first is None:
+            tracks.append(Track(track.reader, ()))
+            continue
+        item = dataclasses.replace(first, frames=(first.frames[t],))
         fitting = []
         for protocol in track.protocols:
-            single = Track(track.reader, (protocol,))
-            position = plan.tracks.index(track)
-            item = Item(items[0].name, items[0].prediction, (items[0].frames[position],), items[0].focal_baseline)
+            alone = (Track(track.reader, (protocol,)),)
             try:
-                Job((item,), (single,), plan.predictions, options.kind, options.compat).score(0)
+                Job((item,), alone, plan.predictions, options.kind, options.compat).score(0)
             except ProtocolError:
-                continue
-            fitting.append(protocol)
-        kept.append(Track(track.reader, tuple(fitting)))
-    if not any(track.protocols for track in kept):
+                left_out.append(protocol.name)
+            else:
+                fitting.append(protocol)
+        tracks.append(Track(track.reader, tuple(fitting)))
+    if not any(track.protocols for track in tracks):
         raise ProtocolError(f"frame {items[0].name}: no protocol accepts this prediction; check its size and kind.")
-    return tuple(kept)
+    notes = [f"left out, as these maps do not fit: {', '.join(left_out)}."] if left_out else []
+    return dataclasses.replace(plan, tracks=tuple(tracks), notes=(*plan.notes, *notes))
 
 
 def _context(

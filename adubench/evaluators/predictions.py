@@ -120,7 +120,7 @@ def _checked(
 
 def missing_error(missing: Sequence[str], expected: int, predictions: MapCollection) -> ProtocolError:
     """Build the error for frames without prediction."""
-    listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    listed = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
     return ProtocolError(
         f"{len(missing)} of {expected} predictions missing in {predictions.root}, first: {listed}. "
         "Predict them, or use --allow-missing for a result marked partial."

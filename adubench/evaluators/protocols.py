@@ -315,8 +315,8 @@ _PITFALLS: dict[str, str] = {
     "score abs_rel 0.109 on one and 0.058 on the other (shariqfarooq123/AdaBins 58).",
     "velodyne": "Raw maps hold the distance along the vehicle's axis, measured 0.27 m behind the camera "
     "(nianticlabs/monodepth2 274, mrharicot/monodepth 166).",
-    "sq_rel": "Two metrics are called Sq Rel: divided by g (m) and divided by g^2 (often in percent); one set of "
-    "predictions gives 0.51 and 0.042 (jahaniam/semiDepth 13).",
+    "sq_rel": "Two metrics are called Sq Rel: divided by g (m) and divided by g^2 (often in percent); a user compared "
+    "0.51 of one with 0.042 of the other (jahaniam/semiDepth 13).",
     "scale": "The devkit prints raw units; the leaderboard shows SILog x 100, two relative errors in percent and iRMSE "
     "in 1/km (hufu6371/DORN 8).",
     "crop": "Eigen against Garg crop: the same predictions give abs_rel 0.169 and 0.148 (mrharicot/monodepth 110).",

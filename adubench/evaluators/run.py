@@ -6,12 +6,8 @@ are merged in frame order, so the result does not depend on the number of worker
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,13 +125,13 @@ class Job:
     def score(self, position: int) -> tuple[TrackScores | None, ...]:
         """Score one item in every track that has it."""
         item = self.items[position]
-        only_first = all(track.selects_first() for track in self.tracks)
+        only_first = all(track.selects_first() for track in self.tracks if track.protocols)
         positions = not getattr(self.predictions, "pixel_values", False)
         depth = self._read_prediction(item.prediction, only_first)
         prediction = Prediction(depth, kind=self.kind, focal_baseline=item.focal_baseline)
         out: list[TrackScores | None] = []
         for track, frame in zip(self.tracks, item.frames, strict=True):
-            if frame is None:
+            if frame is None or not track.protocols:
                 out.append(None)
                 continue
             gt, signature = track.read(frame, only_first, positions=positions)
@@ -193,6 +189,8 @@ _worker_job: Job | None = None
 def _start_worker(job: Job) -> None:
     global _worker_job
     # Ctrl-C is the parent's to handle; a worker that prints its own traceback helps nobody.
+    import signal
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     np.seterr(all="ignore")
     moments.use_compiled(job.compiled)
@@ -205,6 +203,10 @@ def _score_chunk(start: int) -> list[tuple[TrackScores | None, ...]]:
 
 
 def _parallel(job: Job, workers: int) -> Iterator[list[tuple[TrackScores | None, ...]]]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() and os.name == "posix" else "spawn"
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context(method), initializer=_start_worker, initargs=(job,)
@@ -220,7 +222,7 @@ def _parallel(job: Job, workers: int) -> Iterator[list[tuple[TrackScores | None,
         _stop(pool)
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
+def _stop(pool: Any) -> None:
     """End the workers at once; queued chunks are dropped."""
     processes: Sequence[Any] = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)

@@ -426,3 +426,20 @@ def test_rows_that_the_server_cannot_fill_are_named(run_cli, pairs, tmp_path):
     assert result["issues"]["missing_after_fill"] == ["drive_0/0000"]
     assert result["per_image"]["silog"] == [None]
     assert result["per_image"]["abs_rel"][0] > 0
+
+
+def test_all_leaves_out_what_does_not_fit_and_says_so(run_cli, pairs, tmp_path):
+    pred, gt = pairs(n=1, shape=(100, 200))
+    done = run_cli("eval", pred, "--gt", gt, "--protocol", "all", "-o", "r.json")
+    assert done.returncode == 0, done.stderr
+    names = {r["protocol"]["name"] for r in _load(tmp_path / "r.json")["results"]}
+    assert {"full-frame", "synthdrive", "kitti-official"} <= names
+    assert "kitti-eigen" not in names
+    assert "left out" in done.stderr
+    assert "kitti-eigen" in done.stderr
+
+
+def test_a_named_protocol_that_does_not_fit_is_an_error_also_among_several(run_cli, pairs):
+    pred, gt = pairs(n=1, shape=(100, 200))
+    done = run_cli("eval", pred, "--gt", gt, "--protocol", "full-frame", "--protocol", "kitti-eigen")
+    assert_one_sentence(done, 1, "drive_0/0000", "352")

@@ -20,6 +20,9 @@ CORRELATIONS: tuple[str, ...] = (
 """Score against |error|, the same without ranks, against |error| / g, against p, and against |error| given p."""
 
 
+_NOTHING_LEFT = 1e-12  # share of variance; less is rounding of a vector that c explains completely
+
+
 @dataclass(frozen=True, slots=True)
 class Centred:
     """A vector minus its mean, with its length; constant vectors have the length 0."""
@@ -123,9 +126,10 @@ def kendall(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def partial(ab: float, ac: float, bc: float) -> float:
     """Correlation of a and b given c from the three correlations; NaN where it is undefined."""
-    rest = (1 - ac * ac) * (1 - bc * bc)
-    if not rest > 0:
+    of_a, of_b = 1 - ac * ac, 1 - bc * bc
+    if not (of_a > _NOTHING_LEFT and of_b > _NOTHING_LEFT):
         return float("nan")
+    rest = of_a * of_b
     return float(np.clip((ab - ac * bc) / np.sqrt(rest), -1.0, 1.0))
 
 

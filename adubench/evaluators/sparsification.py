@@ -169,7 +169,8 @@ def area(curve: FloatArray) -> FloatArray:
     """Trapezoids over the last axis of curves [..., steps + 1] on [0, 1]."""
     inner: FloatArray = curve[..., 1:-1].sum(axis=-1)
     ends: FloatArray = 0.5 * (curve[..., 0] + curve[..., -1])
-    return (inner + ends) / (curve.shape[-1] - 1)
+    areas: FloatArray = (inner + ends) / (curve.shape[-1] - 1)
+    return areas
 
 
 def _normalised(areas: FloatArray, full: FloatArray) -> FloatArray:

@@ -2,20 +2,21 @@
 
 `measure_image` turns the vectors at the valid pixels into an `ImageUncertainty`. Records are collected in frame order,
 from any number of worker processes; `uncertainty_summary` makes data-set values and intervals of them. Values that need
-pixels of all images at once (ENCE, pooled correlations and curves) come from a `PixelPool`.
+pixels of all images at once (ENCE, pooled correlations and curves) come from a `pixel_pool.PixelPool`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.errors import ProtocolError
+from adubench.errors import ProtocolError, unknown_name
 from adubench.evaluators import calibration, rank_correlation, sparsification, uncertainty_kinds, uncertainty_regions
+from adubench.evaluators.pixel_pool import draw_pixels
 from adubench.evaluators.recalibration import Temperature, temperature_sums
 from adubench.evaluators.uncertainty_kinds import Uncertainty
 
@@ -33,7 +34,6 @@ SUMS: tuple[str, ...] = (
 """Per-pixel scores whose sums a record keeps."""
 REGION_CURVE_PIXELS = 500
 """Curves inside a region need this many pixels in the image."""
-POOL_PIXELS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class UncertaintyOptions:
         uncertainty_kinds.canonical_kind(self.kind)
         uncertainty_kinds.check_space(self.space)
         if self.family is not None and self.family not in uncertainty_kinds.FAMILIES:
-            raise uncertainty_kinds.unknown_name("uncertainty family", self.family, uncertainty_kinds.FAMILIES)
+            raise unknown_name("uncertainty family", self.family, uncertainty_kinds.FAMILIES)
         if self.steps < 2:
             raise ProtocolError(f"sparsification needs at least 2 steps, got {self.steps}.")
 
@@ -194,7 +194,7 @@ def measure_image(
         errors, p, order=depth.order, edge_distance=edge_distance, frame=frame, seed=options.seed
     )
     after = u if options.temperature is None or u.sigma is None else u.times(options.temperature.factor(p))
-    pool, priorities = _sample(options, g, p, u, frame)
+    pool, priorities = draw_pixels(g, p, u, frame, rate=options.pool_rate, seed=options.seed)
     return ImageUncertainty(
         frame=frame,
         n=int(g.size),
@@ -280,57 +280,3 @@ def _region_areas(
             )
             row[:] = inside.ause, inside.aurg
     return out
-
-
-def _sample(
-    options: UncertaintyOptions, g: FloatArray, p: FloatArray, u: Uncertainty, frame: str
-) -> tuple[FloatArray | None, FloatArray | None]:
-    """The pixels with a priority below the rate; priorities are the frame's own, so any rate keeps a subset."""
-    if options.pool_rate <= 0:
-        return None, None
-    priorities = sparsification.frame_generator(frame, options.seed + 1).random(g.size)
-    keep = np.flatnonzero(priorities < options.pool_rate)
-    sigma = np.full(g.size, np.nan) if u.sigma is None else u.sigma
-    return np.stack([g, p, u.score, sigma])[:, keep], priorities[keep]
-
-
-@dataclass(slots=True)
-class PixelPool:
-    """A seeded sample of the pixels of a data set, in bounded memory.
-
-    Every pixel has a random priority, fixed by its frame and the seed, and stays while it is below the rate. The rate
-    halves until the sample fits, so the sample does not depend on the number of workers; with few images it is
-    everything. Add records in frame order.
-
-    Attributes:
-        budget: largest number of pixels kept.
-        rate: share of the pixels that is kept.
-    """
-
-    budget: int = POOL_PIXELS
-    rate: float = 1.0
-    _parts: list[tuple[FloatArray, FloatArray]] = field(default_factory=list)
-    _size: int = 0
-
-    def add(self, record: ImageUncertainty) -> None:
-        """Take over the pixels of a record."""
-        if record.pool is None or record.priorities is None:
-            return
-        self._append(record.pool, record.priorities)
-        while self._size > self.budget:
-            self.rate /= 2
-            parts, self._parts, self._size = self._parts, [], 0
-            for pixels, priorities in parts:
-                self._append(pixels, priorities)
-
-    def _append(self, pixels: FloatArray, priorities: FloatArray) -> None:
-        keep = priorities < self.rate
-        if not keep.all():
-            pixels, priorities = pixels[:, keep], priorities[keep]
-        self._parts.append((pixels, priorities))
-        self._size += priorities.size
-
-    @property
-    def pixels(self) -> FloatArray:
-        """Float64 [4, k]: ground truth, prediction, score, sigma."""
-        return np.concatenate([p for p, _ in self._parts], axis=1) if self._parts else np.empty((4, 0))

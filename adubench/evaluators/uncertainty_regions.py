@@ -42,7 +42,15 @@ COLUMNS: tuple[str, ...] = (
 )
 """Columns of `region_rows`. `depth_*` is a trivial sigma that grows with predicted distance; `*2_*` are sums of
 squares."""
-CLAIMS: tuple[str, ...] = ("auroc", "auroc_stratified")
+STATISTICS: tuple[str, ...] = ("auroc", "auroc_stratified")
+
+
+def claim_of(region: str) -> str:
+    """The statistic that decides about a region: plain for distance bins (`depth...`), else at equal distance.
+
+    Distance cannot be held fixed where it defines the region; elsewhere it would explain the result away.
+    """
+    return "auroc" if region.startswith("depth") else "auroc_stratified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +63,12 @@ class RegionTest:
         mean: mean over images of A; 0.5 says that sigma is no higher inside.
         ci: drive bootstrap of the mean, percentile interval.
         p: two-sided sign-flip test of mean A = 0.5 over drives; NaN where so few drives cannot reject anything.
-        p_holm: p adjusted within the table.
+        p_holm: p adjusted over the statistics that decide, see `claim_of`; NaN for the others.
         error_mean: the same statistic of the absolute error.
         images: images with at least 50 pixels on both sides.
         drives: drives with such images.
         verdict: "higher, justified" (errors are higher too), "higher, excess", "lower", "n.s.", or "too few drives",
-            "n/a".
+            "n/a"; empty for a statistic that does not decide.
     """
 
     region: str
@@ -156,7 +164,7 @@ def assess_regions(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[RegionTest]:
-    """Test all regions, plain and at equal distance; p-values are adjusted over the whole table.
+    """Test all regions, plain and at equal distance; the p-values that decide are adjusted together.
 
     Args:
         rows: [N, R, 13] of `region_rows`.
@@ -174,7 +182,7 @@ def assess_regions(
     usable = eligible(rows)
     found = []
     for r, region in enumerate(regions):
-        for name in CLAIMS:
+        for name in STATISTICS:
             column = COLUMNS.index(name)
             keep = usable[:, r] & np.isfinite(rows[:, r, column])
             labels = [d for d, k in zip(drives, keep, strict=True) if k]
@@ -184,11 +192,14 @@ def assess_regions(
             mean = float(values.mean()) if values.size else math.nan
             error_mean = float(error.mean()) if error.size else math.nan
             found.append((region, name, mean, ci, p, error_mean, len(labels), groups))
-    adjusted = statistics.holm(np.array([f[4] for f in found]))
-    return [
-        RegionTest(region, name, mean, ci, p, float(holm), error, images, groups, verdict(mean, holm, error, groups))
-        for (region, name, mean, ci, p, error, images, groups), holm in zip(found, adjusted, strict=True)
-    ]
+    deciding = np.array([claim_of(region) == name for region, name, *_ in found])
+    adjusted = statistics.holm(np.where(deciding, [f[4] for f in found], np.nan))
+    out = []
+    for f, holm, decides in zip(found, adjusted.tolist(), deciding.tolist(), strict=True):
+        region, name, mean, ci, p, error, images, groups = f
+        words = verdict(mean, holm, error, groups) if decides else ""
+        out.append(RegionTest(region, name, mean, ci, p, holm, error, images, groups, words))
+    return out
 
 
 def _mean_test(

@@ -19,23 +19,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from adubench.evaluators.devkit import OUR_UNITS
 from adubench.evaluators.evaluator import EvalOptions, evaluate
 from benchmarks import workload
 from benchmarks.bench_evaluation import tier
 
 GOAL, MARGINAL_GOAL = 4.0, 1.2
-# name in the devkit's output -> (our key, our unit / its unit)
-NAMES = {
-    "mae": ("mae", 1.0),
-    "rmse": ("rmse", 1.0),
-    "inverse mae": ("imae", 1000.0),
-    "inverse rmse": ("irmse", 1000.0),
-    "log mae": ("log_mae", 1.0),
-    "log rmse": ("rmse_log", 1.0),
-    "scale invariant log": ("silog", 100.0),
-    "abs relative": ("abs_rel", 1.0),
-    "squared relative": ("sq_rel_gt2", 1.0),
-}
 
 
 def flat_folders(work: workload.Workload, target: Path, names: tuple[str, ...]) -> tuple[Path, Path]:
@@ -61,7 +50,7 @@ def run_ours(gt: Path, pred: Path) -> Any:
 def agreement(printed: str, summary: dict[str, float]) -> float:
     """Largest relative difference of the nine means (the devkit prints six digits)."""
     means = dict(re.findall(r"mean ([a-z ]+): ([0-9.eE+-]+)", printed))
-    return max(abs(summary[key] / (float(means[name]) * unit) - 1) for name, (key, unit) in NAMES.items())
+    return max(abs(summary[key] / (float(means[name]) * unit) - 1) for name, (key, unit) in OUR_UNITS.items())
 
 
 def measure(program: Path, root: Path, rounds: int) -> dict[str, Any]:

@@ -223,7 +223,9 @@ def pack(source: Path | None, output: Path, **options: Any) -> None:
     from adubench.commands._options import refuse_input_as_output
 
     refuse_input_as_output(output, source, *(options[name] for name in ("gt", "packed", "at_gt", "scan")))
-    with _Progress("packing") as progress:
+    from adubench.commands._options import progress_bar
+
+    with progress_bar("packing") as progress:
         done = _pack(source, output, options, progress)
     if not done.written:
         click.echo(f"up to date: {done.path} ({done.maps} maps)", err=True)
@@ -304,10 +306,9 @@ def _first(name: str | None, split: str | None, archival: bool) -> tuple[str, Ca
 
 def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, int]:
     """Parse HxW."""
-    parts = value.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise click.BadParameter(f"'{value}' is no size; write height x width, e.g. 96x320.")
-    return int(parts[0]), int(parts[1])
+    from adubench.commands._options import parse_size
+
+    return parse_size(value)
 
 
 @command.command(
@@ -327,9 +328,10 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int
 @click.option("--workers", default=1, show_default=True, help="Processes.")
 def synth(root: Path, **options: Any) -> None:
     """Generate SynthDrive, the embedded dataset, into ROOT."""
+    from adubench.commands._options import progress_bar
     from adubench.datasets.synthdrive import write_dataset
 
-    with _Progress("rendering") as progress:
+    with progress_bar("rendering") as progress:
         info = write_dataset(root, progress=progress, **options)
     splits = ", ".join(f"{part} {len(drives)}" for part, drives in info.splits.items())
     click.echo(f"written: {info.root} ({len(info.drives)} drives: {splits})", err=True)
@@ -340,26 +342,3 @@ def _console() -> Any:
 
     # Into a pipe nothing is folded: a line stays a line.
     return stdout_console() if sys.stdout.isatty() else stdout_console(width=200)
-
-
-class _Progress:
-    """A progress bar on stderr, only where stderr is a terminal."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[int, int], None] | None:
-        if not sys.stderr.isatty():
-            return None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._bar.start()
-        task = self._bar.add_task(self._title, total=None)
-        return lambda done, total: self._bar.update(task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()

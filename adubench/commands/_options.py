@@ -23,7 +23,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
     if match is None:
-        raise UsageError(f"--size {text}: expected HEIGHTxWIDTH, for instance 375x1242.")
+        raise UsageError(f"--size {text}: expected HEIGHTxWIDTH, for instance 96x320.")
     return int(match[1]), int(match[2])
 
 

@@ -205,20 +205,16 @@ def regions(parameters: RegionParameters) -> tuple[Region, ...]:
         if family in PARTITIONS:
             out += _bins(family, parameters)
         out += [Region(name, family, _TITLES[name]) for name, of in FLAGS.items() if of == family]
+    if parameters.drop_seethrough and "side" not in parameters.families:
+        out.append(Region("seethrough", "side", _TITLES["seethrough"]))  # what was dropped is always shown
     for first, second in parameters.cross:
-        out += [
-            Region(
-                f"{a.name}_{b.name}",
-                "cross",
-                f"{a.title}, {b.title}",
-                None,
-                a.only_if_filled or b.only_if_filled,
-                (*a.parts, *b.parts),
-            )
-            for a in _bins(first, parameters)
-            for b in _bins(second, parameters)
-        ]
+        out += [_product(a, b) for a in _bins(first, parameters) for b in _bins(second, parameters)]
     return tuple(out)
+
+
+def _product(a: Region, b: Region) -> Region:
+    rest = a.only_if_filled or b.only_if_filled
+    return Region(f"{a.name}_{b.name}", "cross", f"{a.title}, {b.title}", None, rest, (*a.parts, *b.parts))
 
 
 def region_names(parameters: RegionParameters) -> tuple[str, ...]:

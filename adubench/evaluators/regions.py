@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.errors import DataError
 from adubench.evaluators import depth_edges as de
 from adubench.evaluators import ground_plane, image_regions
 from adubench.evaluators.canny import canny, distance_to
+from adubench.evaluators.region_inputs import as_sparse, check_labels, check_sizes
 from adubench.evaluators.region_layout import Layout, RegionCodes
 from adubench.evaluators.region_params import FAMILIES, RegionParameters, partition_bounds
 from adubench.io.maps import DepthMap, SparseDepth
@@ -30,7 +30,6 @@ Words = NDArray[np.uint64]
 
 _VOID, _SKY = 255, 10
 _THINGS = (5, 6, 7, *range(11, 19))  # pole, light, sign, person, rider, vehicles
-_LAST_LABEL = 18
 _SKY_DISTANCE = 10.0
 _BOUNDARY, _INTERIOR = 5.0, 10.0  # pixels
 
@@ -109,8 +108,8 @@ def region_masks(
         ValueError: the parameters wait for facts about the data set.
     """
     parameters = parameters or RegionParameters(edge_preset="dense")
-    truth = _sparse(gt)
-    _check_sizes(truth.shape, image, labels, external_edges, K, name)
+    truth = as_sparse(gt)
+    check_sizes(truth.shape, image, labels, external_edges, K, name)
     if labels is not None:
         check_labels(labels, name)
     layout = Layout.of(parameters)
@@ -269,51 +268,3 @@ def _add_geometry(frame: _Frame, wanted: list[str], parameters: RegionParameters
     frame.put_positions("ground", index[np.abs(height) <= 0.2])
     frame.put_positions("obstacle", index[(height > 0.3) & (height <= 3)])
     return {}
-
-
-# ---- inputs ----------------------------------------------------------------------------------------------------------
-
-
-def check_labels(labels: NDArray[Any], name: str = "") -> None:
-    """Refuse label maps that are not Cityscapes train ids.
-
-    Raises:
-        DataError: naming the unknown ids.
-    """
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{_where(name)}labels are {labels.dtype}; expected whole numbers, Cityscapes train ids.")
-    known = (labels >= 0) & (labels <= _LAST_LABEL) | (labels == _VOID)
-    if not known.all():
-        odd = ", ".join(str(v) for v in np.unique(labels[~known])[:5])
-        raise DataError(
-            f"{_where(name)}unknown label ids {odd}; expected Cityscapes train ids "
-            f"0 to {_LAST_LABEL}, or {_VOID} for void."
-        )
-
-
-def _check_sizes(
-    shape: tuple[int, int],
-    image: NDArray[Any] | None,
-    labels: NDArray[Any] | None,
-    edges: NDArray[Any] | None,
-    K: NDArray[Any] | None,
-    name: str,
-) -> None:
-    for what, array in (("image", image), ("label map", labels), ("edge map", edges)):
-        if array is not None and array.shape[:2] != shape:
-            have, want = "x".join(map(str, array.shape[:2])), "x".join(map(str, shape))
-            raise DataError(f"{_where(name)}the {what} is {have}, the ground truth {want}; regions need equal sizes.")
-    if image is not None and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
-        raise DataError(f"{_where(name)}the image must be 8-bit RGB, got {image.dtype} {image.shape}.")
-    if K is not None and not (np.shape(K) == (3, 3) and np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-        raise DataError(f"{_where(name)}intrinsics must be a finite 3x3 matrix with positive focal lengths.")
-
-
-def _sparse(gt: SparseDepth | DepthMap | NDArray[Any]) -> SparseDepth:
-    if isinstance(gt, SparseDepth):
-        return gt
-    return SparseDepth.from_map(gt if isinstance(gt, DepthMap) else DepthMap(np.asarray(gt)))
-
-
-def _where(name: str) -> str:
-    return f"frame {name}: " if name else ""

@@ -314,7 +314,7 @@ def _warnings(comparison: Comparison, panel: Panel) -> list[str]:
     groups, name = comparison.n_clusters, comparison.cluster_name
     images = comparison.options.cluster == "image"
     if groups == 1:
-        found.append(f"one of {name} only: no interval and no p-value. Use --cluster block:N or --cluster image.")
+        found.append(f"all frames are of one cluster ({name}): no interval and no p-value. Use --cluster block:N or --cluster image.")
     elif groups < FEW_CLUSTERS:
         found.append(
             f"{groups} {name} are few: bootstrap intervals are too narrow"
@@ -327,6 +327,6 @@ def _warnings(comparison: Comparison, panel: Panel) -> list[str]:
         found.append("--cluster image treats frames of one drive as independent: p-values are far too small.")
     cells = [(pair.a, r, m, d) for pair in comparison.pairs for r, row in pair.regions.items() for m, d in row.items()]
     for label, region, metric, d in cells:
-        if d.dropped > MOST_EMPTY_DRAWS:
+        if d.dropped > MOST_EMPTY_DRAWS and groups > 1:  # one cluster was said above
             found.append(f"{metric}@{region} of {label}: {d.dropped:.0%} of resamples are empty, no interval is given.")
     return found

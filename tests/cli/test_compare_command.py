@@ -41,6 +41,7 @@ def files(tmp_path):
         "full": make_result("full", 1, protocol="kitti-eigen-full"),
         "part": make_result("part", 3, drop=(1, 2)),
         "lone": make_result("lone", 1, drives=1),
+        "alone": make_result("alone", 2, drives=1),
     }
     for name, result in made.items():
         save_results([result], tmp_path / f"{name}.json")
@@ -136,9 +137,11 @@ def test_a_file_with_several_protocols_needs_a_choice(files, run_here):
 
 
 def test_one_drive_gives_a_table_and_no_p_value(files, run_here):
-    done = run_here("compare", "lone.json", *FAST)
+    done = run_here("compare", "lone.json", "alone.json", *FAST)
     assert done.returncode == 0, done.stderr
     assert "no interval and no p-value" in done.stdout
+    assert "all frames are of one cluster (drives)" in done.stdout
+    assert "resamples are empty" not in done.stdout  # said once is enough
 
 
 def test_results_with_one_label_are_called_by_their_files(files, run_here):

@@ -187,7 +187,7 @@ def _plan_split(
 ) -> _Plan:
     from adubench.datasets.splits import load_split
 
-    split = load_split(name, root or (Path(gt) if gt else None))
+    split = load_split(name, root or (Path(gt) if gt and Path(gt).is_dir() else None))
     protocols = _protocols(protocol, split.default_protocol, options)
     every = _every(protocol)
     tracks, frames, readers, expected, notes = [], [], [], [], list(split.notes)

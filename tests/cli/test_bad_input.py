@@ -238,3 +238,9 @@ def test_paths_from_another_folder(run_cli, tmp_path, pairs):
     done = run_cli("eval", "../../pred", "--gt", "../../link", "-o", "new/r.json", cwd=tmp_path / "o ther/ü")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "o ther/ü/new/r.json").exists()
+
+
+def test_a_split_on_disk_needs_its_root_even_with_packed_truth(run_cli, tmp_path, pairs):
+    pred, gt = pairs(n=1)
+    assert run_cli("data", "pack", "--gt", gt, "-o", "gt.h5").returncode == 0
+    assert_one_sentence(run_cli("eval", pred, "--split", "synthdrive", "--gt", "gt.h5"), 2, "--data-root")

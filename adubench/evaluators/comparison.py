@@ -314,7 +314,10 @@ def _warnings(comparison: Comparison, panel: Panel) -> list[str]:
     groups, name = comparison.n_clusters, comparison.cluster_name
     images = comparison.options.cluster == "image"
     if groups == 1:
-        found.append(f"all frames are of one cluster ({name}): no interval and no p-value. Use --cluster block:N or --cluster image.")
+        found.append(
+            f"all frames are of one cluster ({name}): no interval and no p-value. Use --cluster block:N or "
+            "--cluster image."
+        )
     elif groups < FEW_CLUSTERS:
         found.append(
             f"{groups} {name} are few: bootstrap intervals are too narrow"

@@ -159,6 +159,8 @@ def per_image_columns(records: Sequence[ImageUncertainty | None]) -> dict[str, l
     if found:
         images = [r for _, r in found]
         wanted = {k: v for k, v in scores_of_images(images).items() if not k.startswith(_PREFIXES)}
+        if not any(np.isfinite(wanted["kendall"])):
+            del wanted["kendall"]  # on request only
         if all(r.density is not None for r in images):
             sums = np.array([r.density.sums / r.n for r in images if r.density is not None])
             names = ("nll_gaussian", "nll_laplace", "crps_gaussian", "crps_laplace")

@@ -229,3 +229,19 @@ def test_real_annotated_edges():
     filled = score(lambda d, e: d)  # LiDAR filled by the nearest value: full of false edges
     assert score(lambda d, e: np.roll(d, 60, axis=1))["ext_f1"] < filled["ext_f1"] < 0.3
     assert log_depth_edges(frames[0][0]).any()
+
+
+def test_the_documented_numbers():
+    """The table of docs/boundaries.md, recomputed; its key table names every score."""
+    from pathlib import Path
+
+    text = (Path(__file__).resolve().parents[2] / "docs" / "boundaries.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `") and line.count("|") == 7]
+    assert len(rows) > 10
+    options = Options(("dbe", "dbe-ibims", "depthpro", "moge", "sbf1", "recall", "fscore"))
+    for column, name in enumerate(("dense_perfect", "dense_blur", "dense_blurnoise", "dense_shift", "flat_pred"), 2):
+        found = score_boundaries(*maps(name), options, mask=CASES[f"{name}/mask"], K=CASES[f"{name}/K"]).values
+        for row in rows:
+            assert float(row[column]) == pytest.approx(found[row[1].strip(" `")], abs=6e-4)
+    for key in SCORES:
+        assert key.replace("_20cm", "").replace("f1_moge", "") in text

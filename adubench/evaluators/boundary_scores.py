@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.errors import UsageError, unknown_name
+from adubench.errors import ProtocolError, UsageError, unknown_name
 from adubench.evaluators import boundaries, boundary_f1
 from adubench.evaluators.boundary_pairs import PairCounts, pool_counts, sparse_boundary_counts
 from adubench.evaluators.canny import log_depth_edges
@@ -139,6 +139,7 @@ def score_boundaries(
     edges: NDArray[Any] | None = None,
     mask: NDArray[Any] | None = None,
     K: NDArray[Any] | None = None,
+    frame: str = "",
 ) -> FrameBoundaries:
     """Score one image.
 
@@ -149,17 +150,20 @@ def score_boundaries(
         edges: [H, W] annotated edges, for `external`.
         mask: [H, W] objects, for `recall`.
         K: [3, 3] intrinsics, for `fscore`.
+        frame: for messages.
 
     Returns:
         Values of the chosen groups in the order of `SCORES`.
 
     Raises:
         UsageError: a chosen group lacks its input.
+        ProtocolError: maps of different sizes.
     """
     for group, given in (("external", edges), ("recall", mask), ("fscore", K)):
         if group in options.groups and given is None:
             raise UsageError(f"boundary metric '{group}' needs {GROUPS[group]}, none given. Leave it out or give them.")
     truth, other = np.asarray(gt, np.float32), np.asarray(pred, np.float32)
+    _same_grid(truth.shape, {"prediction": other, "edge map": edges, "object mask": mask}, frame)
     values: dict[str, float] = {}
     pairs = match = None
     found = log_depth_edges(other) if {"dbe", "external"} & set(options.groups) else None
@@ -206,6 +210,16 @@ def summarise(frames: Iterable[FrameBoundaries]) -> tuple[dict[str, float], dict
     if matches:
         summary |= _match_values(_total(matches))
     return summary, images
+
+
+def _same_grid(shape: tuple[int, ...], others: dict[str, NDArray[Any] | None], frame: str) -> None:
+    for what, values in others.items():
+        if values is not None and values.shape != shape:
+            where = f"{frame}: " if frame else ""
+            raise ProtocolError(
+                f"{where}the {what} has shape {values.shape}, the ground truth {shape}. "
+                "Boundary scores need both on the grid of the ground truth."
+            )
 
 
 def _distances(

@@ -110,10 +110,51 @@ def frechet(first: NDArray[Any], second: NDArray[Any]) -> Frechet:
     return Frechet(mean_term + covariance_term, mean_term, covariance_term)
 
 
-def frechet_from_moments(mean1: NDArray[Any], cov1: NDArray[Any], mean2: NDArray[Any], cov2: NDArray[Any]) -> Frechet:
-    """Frechet distance of means [d] and covariances [d, d], for statistics that were accumulated or resampled."""
-    first, second = np.asarray(cov1, np.float64), np.asarray(cov2, np.float64)
-    mean_term = float(np.sum((np.asarray(mean1, np.float64) - np.asarray(mean2, np.float64)) ** 2))
+@dataclass(frozen=True, slots=True)
+class TokenMoments:
+    """Sums over tokens that can be added: over batches for memory, over drives for resampling.
+
+    Attributes:
+        count: tokens.
+        total: [d], sum of tokens minus `centre`.
+        outer: [d, d], sum of their outer products.
+        centre: [d], subtracted first so that little is lost to cancellation; the same for sums that are added.
+    """
+
+    count: int
+    total: Matrix
+    outer: Matrix
+    centre: Matrix
+
+    def __add__(self, other: TokenMoments) -> TokenMoments:
+        """Add the tokens of another batch or drive; raises ValueError for another centre."""
+        if not np.array_equal(self.centre, other.centre):
+            raise ValueError("moments around different centres cannot be added")
+        return TokenMoments(self.count + other.count, self.total + other.total, self.outer + other.outer, self.centre)
+
+    @property
+    def mean(self) -> Matrix:
+        """Mean token [d]."""
+        return np.asarray(self.centre + self.total / self.count)
+
+    @property
+    def covariance(self) -> Matrix:
+        """Covariance [d, d], divisor n - 1."""
+        return np.asarray((self.outer - np.outer(self.total, self.total) / self.count) / (self.count - 1))
+
+
+def token_moments(tokens: NDArray[Any], centre: NDArray[Any] | None = None, name: str = "features") -> TokenMoments:
+    """Sums of one batch [n, d] around `centre` [d]; default: its own mean, to be used for the following batches."""
+    values = as_tokens(tokens, name)
+    middle = values.mean(axis=0) if centre is None else np.asarray(centre, np.float64)
+    shifted = values - middle
+    return TokenMoments(len(values), shifted.sum(axis=0), shifted.T @ shifted, middle)
+
+
+def frechet_from_moments(moments1: TokenMoments, moments2: TokenMoments) -> Frechet:
+    """Frechet distance of sums that were accumulated or resampled; each of at least two tokens."""
+    first, second = moments1.covariance, moments2.covariance
+    mean_term = float(np.sum((moments1.mean - moments2.mean) ** 2))
     trace = float(np.trace(first) + np.trace(second)) - 2.0 * _root_trace(first, second)
     return Frechet(mean_term + max(0.0, trace), mean_term, max(0.0, trace))
 

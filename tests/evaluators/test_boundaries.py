@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from adubench.errors import UsageError
+from adubench.errors import ProtocolError, UsageError
 from adubench.evaluators import boundaries
 from adubench.evaluators.boundaries import (
     EdgeMatch,
@@ -186,6 +186,10 @@ def test_what_is_missing_is_said():
         Options(("sbf",))
     with pytest.raises(UsageError, match="'fscore' needs intrinsics"):
         score_boundaries(gt, gt, Options(("fscore",)))
+    with pytest.raises(ProtocolError, match="0007: the prediction has shape"):
+        score_boundaries(gt, gt[1:], Options(), frame="0007")
+    with pytest.raises(ProtocolError, match="the edge map has shape"):
+        score_boundaries(gt, gt, Options(("external",)), edges=gt[:, 1:] > 0)
 
 
 def test_default_groups():

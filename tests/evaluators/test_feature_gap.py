@@ -17,6 +17,7 @@ from adubench.evaluators.feature_gap import (
     halves_floor,
     principal_axes,
     standardiser,
+    token_moments,
 )
 from adubench.evaluators.mmd import FACTORS, median_sq_distance, mmd_permutation, mmd_poly3, mmd_rbf
 
@@ -47,12 +48,15 @@ def test_frechet(case, pair):
         assert found.distance == pytest.approx(want[key], rel=1e-6, abs=1e-5)
     assert found.mean_term == pytest.approx(want["frechet_mean_term"], rel=1e-6, abs=1e-12)
     assert found.distance == found.mean_term + found.covariance_term
-    moments = [
-        m
-        for t in (x, y)
-        for m in (t.mean(axis=0, dtype=float), np.cov(t.astype(float).T, ddof=1).reshape(t.shape[1], -1))
-    ]
-    assert frechet_from_moments(*moments).distance == pytest.approx(found.distance, rel=1e-6, abs=1e-5)
+    cut = len(x) // 3
+    first = token_moments(x[:cut])
+    streamed = first + token_moments(x[cut:], first.centre)
+    assert frechet_from_moments(streamed, token_moments(y)).distance == pytest.approx(
+        found.distance, rel=1e-6, abs=1e-5
+    )
+    assert np.allclose(streamed.covariance, np.cov(x.astype(float).T), atol=1e-12)
+    with pytest.raises(ValueError, match="centres"):
+        first + token_moments(x[cut:] + 1)
 
 
 @pytest.mark.parametrize(("case", "pair"), PAIRS)

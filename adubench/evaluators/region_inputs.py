@@ -63,3 +63,19 @@ def as_sparse(gt: SparseDepth | DepthMap | NDArray[Any]) -> SparseDepth:
 
 def _where(name: str) -> str:
     return f"frame {name}: " if name else ""
+
+
+def fit_image(image: NDArray[np.uint8], shape: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
+    """Bring an image to the ground truth's grid by averaging areas; tell whether it had another size.
+
+    Intrinsics given for the image must be scaled by the same factors.
+    """
+    if image.shape[:2] == shape:
+        return image, False
+    from PIL import Image
+
+    size = (shape[1], shape[0])
+    channels = [
+        Image.fromarray(image[..., c].astype(np.float32)).resize(size, Image.Resampling.BOX) for c in range(3)
+    ]  # in floating point: 8-bit resizing rounds after each axis
+    return np.rint(np.stack([np.asarray(c) for c in channels], axis=2)).astype(np.uint8), True

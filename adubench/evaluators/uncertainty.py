@@ -87,13 +87,13 @@ class DensityScores:
     Attributes:
         sums: [7] in the order of `SUMS`.
         counts: int64 [3, 123] pixels inside each of `calibration.ALL_LEVELS`, for each of `calibration.FORMS`.
-        region_counts: int64 [R, 100] pixels inside the intervals at `calibration.LEVELS` of the declared family.
+        region_counts: uint32 [R, 100] (no rows after recalibration) pixels inside the intervals at `calibration.LEVELS` of the declared family.
         temperature_sums: [5, 3] for a fit, see `recalibration.temperature_sums`.
     """
 
     sums: FloatArray
     counts: NDArray[np.int64]
-    region_counts: NDArray[np.int64]
+    region_counts: NDArray[np.uint32]
     temperature_sums: FloatArray
 
 
@@ -206,7 +206,7 @@ def measure_image(
         depth_correlations=rank_correlation.correlations(depth, error, depth, g),
         kendall=rank_correlation.kendall(u.score, error.values) if options.kendall else float("nan"),
         density=_density(u, residual, p, regions, options.interval_family),
-        recalibrated=None if after is u else _density(after, residual, p, regions, options.interval_family),
+        recalibrated=None if after is u else _density(after, residual, p, regions[:0], options.interval_family),
         region_rows=uncertainty_regions.region_rows(regions, score, error, depth, sigma=u.sigma, log_sigma=u.log_sigma),
         region_areas=_region_areas(options, g, p, u, regions) if options.region_curves else None,
         pool=pool,
@@ -256,7 +256,7 @@ def _density(
         u.sigma * u.sigma,
         residual * residual,
     )
-    counts = np.zeros((len(regions), calibration.N_LEVELS), np.int64)
+    counts = np.zeros((len(regions), calibration.N_LEVELS), np.uint32)
     if len(regions):
         level = calibration.level_index(residual, u.sigma, family)
         for row, mask in zip(counts, regions, strict=True):

@@ -71,7 +71,7 @@ def _region_coverage(records: Sequence[ImageUncertainty], k: int) -> dict[str, A
     n = sum(r.region_rows[k, 0] for r in records)
     if not counts or not n > 0:
         return {}
-    observed = np.sum(counts, axis=0) / n
+    observed = np.sum(counts, axis=0, dtype=np.int64) / n
     return {"ece": float(calibration.calibration_errors(observed)["ece"]), "coverage": observed.tolist()}
 
 

@@ -179,48 +179,65 @@ def assess_regions(
     """
     if rows.ndim != 3 or rows.shape[:2] != (len(drives), len(regions)):
         raise ProtocolError(f"{len(drives)} drives and {len(regions)} regions do not fit rows of shape {rows.shape}.")
+    cells = [(r, region, name) for r, region in enumerate(regions) for name in STATISTICS]
+    if not cells:
+        return []
     usable = eligible(rows)
-    found = []
-    for r, region in enumerate(regions):
-        for name in STATISTICS:
-            column = COLUMNS.index(name)
-            keep = usable[:, r] & np.isfinite(rows[:, r, column])
-            labels = [d for d, k in zip(drives, keep, strict=True) if k]
-            values = rows[keep, r, column]
-            error = rows[keep, r, COLUMNS.index(f"error_{name}")]
-            ci, p, groups = _mean_test(values, labels, resamples, confidence, seed)
-            mean = float(values.mean()) if values.size else math.nan
-            error_mean = float(error.mean()) if error.size else math.nan
-            found.append((region, name, mean, ci, p, error_mean, len(labels), groups))
-    deciding = np.array([claim_of(region) == name for region, name, *_ in found])
-    adjusted = statistics.holm(np.where(deciding, [f[4] for f in found], np.nan))
+    labels, names = statistics.label_clusters(drives)
+    values, errors, keep = [], [], []
+    for r, _, name in cells:
+        column = rows[:, r, COLUMNS.index(name)]
+        keep.append(usable[:, r] & np.isfinite(column))
+        values.append(column)
+        errors.append(rows[:, r, COLUMNS.index(f"error_{name}")])
+    kept = np.stack(keep, axis=1)
+    sums = statistics.sum_by_cluster(
+        np.stack([np.where(kept, np.stack(values, axis=1), 0.0), kept.astype(np.float64)], axis=1), labels, len(names)
+    )
+    groups = (sums[:, 1] > 0).sum(axis=0)
+    intervals = _intervals(sums, resamples, confidence, seed)
+    p_values = _p_values(sums, groups, seed)
+    deciding = np.array([claim_of(region) == name for _, region, name in cells])
+    adjusted = statistics.holm(np.where(deciding, p_values, np.nan))
     out = []
-    for f, holm, decides in zip(found, adjusted.tolist(), deciding.tolist(), strict=True):
-        region, name, mean, ci, p, error, images, groups = f
-        words = verdict(mean, holm, error, groups) if decides else ""
-        out.append(RegionTest(region, name, mean, ci, p, holm, error, images, groups, words))
+    for k, (_, region, name) in enumerate(cells):
+        at, drive_count = kept[:, k], int(groups[k])
+        mean = float(values[k][at].mean()) if at.any() else math.nan
+        error = float(errors[k][at].mean()) if at.any() else math.nan
+        p, holm = float(p_values[k]), float(adjusted[k])
+        words = verdict(mean, holm, error, drive_count) if deciding[k] else ""
+        out.append(RegionTest(region, name, mean, intervals[k], p, holm, error, int(at.sum()), drive_count, words))
     return out
 
 
-def _mean_test(
-    values: FloatArray, drives: list[str], resamples: int, confidence: float, seed: int
-) -> tuple[tuple[float, float], float, int]:
-    """Interval of the mean, p of mean = 0.5, number of drives."""
-    if not drives:
-        return (math.nan, math.nan), math.nan, 0
-    labels, names = statistics.label_clusters(drives)
-    ones = np.ones(values.size)
-    sums = statistics.sum_by_cluster(np.stack([values, ones], axis=1), labels, len(names))
-    ci = (math.nan, math.nan)
-    if len(names) > 1:
-        drawn = statistics.bootstrap_sums(sums, resamples, seed)
-        ci = statistics.percentile_interval(drawn[:, 0] / drawn[:, 1], confidence)
-    if statistics.smallest_p(len(names)) >= SIGNIFICANT:
-        return ci, math.nan, len(names)
+def _mean_of(sums: FloatArray) -> FloatArray:
+    """[..., 2, K] sums and counts to means [..., K]; NaN without images."""
+    return _ratio(sums[..., 0, :], sums[..., 1, :])
+
+
+def _intervals(sums: FloatArray, resamples: int, confidence: float, seed: int) -> list[tuple[float, float]]:
+    """Percentile intervals over drives of K means, from sums [G, 2, K]; NaN where they are undefined."""
+    undefined = (math.nan, math.nan)
+    if len(sums) < 2:
+        return [undefined] * sums.shape[2]
+    found = []
+    for draws in _mean_of(statistics.bootstrap_sums(sums, resamples, seed)).T:
+        good, dropped = statistics.drop_undefined(draws)
+        empty = dropped > 0.05 or good.size == 0
+        found.append(undefined if empty else statistics.percentile_interval(good, confidence))
+    return found
+
+
+def _p_values(sums: FloatArray, groups: NDArray[np.intp], seed: int) -> FloatArray:
+    """Two-sided p of K means against 0.5 by sign flips of drives; NaN where so few drives cannot reject anything."""
     # exchanging a drive with a model that has 0.5 everywhere flips the sign of its difference
-    null = sums * np.array([0.0, 1.0]) + sums[:, 1:] * np.array([0.5, 0.0])
-    test = statistics.swap_test(sums, null, lambda s: s[..., :1] / s[..., 1:], seed)
-    return ci, float(test.two_sided[0]), len(names)
+    null = np.stack([0.5 * sums[:, 1], sums[:, 1]], axis=1)
+    flat = (len(sums), -1)
+    test = statistics.swap_test(
+        sums.reshape(flat), null.reshape(flat), lambda s: _mean_of(s.reshape(*s.shape[:-1], 2, -1)), seed
+    )
+    hopeless = [statistics.smallest_p(int(g)) >= SIGNIFICANT for g in groups]
+    return np.where(hopeless, np.nan, test.two_sided)
 
 
 def verdict(mean: float, p_holm: float, error_mean: float, drives: int) -> str:

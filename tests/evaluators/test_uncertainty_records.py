@@ -13,7 +13,7 @@ import pytest
 from adubench.errors import DataError, ProtocolError, UsageError
 from adubench.evaluators import calibration, statistics
 from adubench.evaluators import sparsification as S
-from adubench.evaluators.pixel_pool import PixelPool, starting_rate
+from adubench.evaluators.pixel_pool import POOL_PIXELS, PixelPool, starting_rate
 from adubench.evaluators.rank_correlation import spearman
 from adubench.evaluators.uncertainty import UncertaintyOptions, measure_image
 from adubench.evaluators.uncertainty_summary import fit_recalibration, per_image_columns, summarise
@@ -310,7 +310,7 @@ def test_pool_is_the_same_for_any_start_and_order_of_thinning():
 def test_starting_rate():
     assert starting_rate(10, 1000) == 1.0
     rate = starting_rate(652, 120_000)
-    assert 5_000_000 < rate * 652 * 120_000 <= 10_000_000
+    assert POOL_PIXELS < rate * 652 * 120_000 <= 2 * POOL_PIXELS
 
 
 def test_kendall_and_pooled_curves_on_request():

@@ -87,8 +87,8 @@ class DensityScores:
     Attributes:
         sums: [7] in the order of `SUMS`.
         counts: int64 [3, 123] pixels inside each of `calibration.ALL_LEVELS`, for each of `calibration.FORMS`.
-        region_counts: uint32 [R, 100] pixels inside the intervals at `calibration.LEVELS` of the declared family; [0, 100]
-            after recalibration.
+        region_counts: uint32 [R, 100] pixels inside the intervals at `calibration.LEVELS` of the declared
+            family; [0, 100] after recalibration.
         temperature_sums: [5, 3] for a fit, see `recalibration.temperature_sums`.
     """
 

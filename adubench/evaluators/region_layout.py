@@ -117,14 +117,14 @@ class RegionCodes:
 
     Attributes:
         shape: of the map.
-        index: uint32 [n] flat positions, ascending; None when all pixels have a code.
-        codes: uint16 (uint32 for more than 65,536 words) [n], rows of the table.
+        bitmap: packed bits of the listed pixels, uint8; None when all pixels have a code.
+        codes: uint16 (uint32 for more than 65,536 words) [n] in the order of flat positions, rows of the table.
         table: uint64 [C], distinct words.
         absent: family -> why it has no mask in this image.
     """
 
     shape: tuple[int, int]
-    index: NDArray[np.uint32] | None
+    bitmap: NDArray[np.uint8] | None
     codes: NDArray[Any]
     table: Words
     absent: dict[str, str]
@@ -133,10 +133,23 @@ class RegionCodes:
     def from_words(
         cls, words: Words, index: NDArray[Any] | None, shape: tuple[int, int], absent: dict[str, str]
     ) -> RegionCodes:
-        """Find the distinct words and number the pixels by them."""
+        """Find the distinct words and number the pixels by them; `index` [n] ascends, None for all pixels."""
         table, inverse = np.unique(words, return_inverse=True)
         codes = inverse.reshape(-1).astype(np.uint16 if table.size <= 1 << 16 else np.uint32)
-        return cls(shape, None if index is None else index.astype(np.uint32), codes, table, absent)
+        bitmap = None
+        if index is not None:
+            mask = np.zeros(shape[0] * shape[1], np.bool_)
+            mask[index] = True
+            bitmap = np.packbits(mask)
+        return cls(shape, bitmap, codes, table, absent)
+
+    def index(self) -> NDArray[np.intp]:
+        """Return the flat positions of the listed pixels, ascending."""
+        size = self.shape[0] * self.shape[1]
+        if self.bitmap is None:
+            return np.arange(size)
+        # As bool: numpy has a quicker way for them.
+        return np.flatnonzero(np.unpackbits(self.bitmap, count=size).view(np.bool_))
 
     def at(self, index: NDArray[Any]) -> NDArray[Any]:
         """Return the codes [m] at flat positions of the map.
@@ -144,27 +157,36 @@ class RegionCodes:
         Raises:
             DataError: a position has no code: the masks belong to other ground truth.
         """
-        if self.index is None:
+        if self.bitmap is None:
             return self.codes.take(index)
         missing = np.iinfo(self.codes.dtype).max
-        # One number more than the table has is enough to notice pixels without code.
         full = np.full(self.shape[0] * self.shape[1], missing, self.codes.dtype)
-        full[self.index] = self.codes
+        full[self.index()] = self.codes
         found = full.take(index)
+        # A table that uses all numbers leaves none to notice missing pixels by.
         if found.size and self.table.size <= missing and int(found.max()) >= self.table.size:
-            raise DataError(
-                "region masks lack pixels of this ground truth: they were made from another. Remove the cache."
-            )
+            raise _other_truth()
+        return found
+
+    def take(self, at: NDArray[Any] | slice, count: int) -> NDArray[Any]:
+        """Return the codes [m] at places in the list of valid pixels; quicker than `at`.
+
+        Args:
+            at: places in the ground truth's own list (`ValidPixels.at`), in the order of flat positions.
+            count: length of that list.
+
+        Raises:
+            DataError: the list has another length than the codes.
+        """
+        if count != self.codes.size:
+            raise _other_truth()
+        found: NDArray[Any] = self.codes[at]
         return found
 
     def to_bytes(self) -> bytes:
-        """Serialise for the cache; positions are kept as a bitmap."""
+        """Serialise for the cache."""
         note = json.dumps(self.absent, sort_keys=True).encode()
-        bitmap = b""
-        if self.index is not None:
-            mask = np.zeros(self.shape[0] * self.shape[1], np.bool_)
-            mask[self.index] = True
-            bitmap = np.packbits(mask).tobytes()
+        bitmap = b"" if self.bitmap is None else self.bitmap.tobytes()
         sizes = [_MAGIC, *self.shape, self.codes.size, self.codes.itemsize, self.table.size, len(bitmap), len(note)]
         codes = self.codes.astype(self.codes.dtype.newbyteorder("<")).tobytes()
         return np.array(sizes, _HEADER).tobytes() + self.table.astype("<u8").tobytes() + codes + bitmap + note
@@ -183,9 +205,9 @@ class RegionCodes:
         if magic != _MAGIC or int(ends[-1]) != raw.size or itemsize not in (2, 4):
             raise DataError("region cache: an entry is damaged. Remove the file; it is made again.")
         table, codes, bits, text = (raw[a:b] for a, b in itertools.pairwise(ends))
-        index = None
-        if bitmap:
-            index = np.flatnonzero(np.unpackbits(bits, count=height * width)).astype(np.uint32)
-        return cls(
-            (height, width), index, codes.view(f"<u{itemsize}"), table.view("<u8"), json.loads(text.tobytes() or b"{}")
-        )
+        absent = json.loads(text.tobytes() or b"{}")
+        return cls((height, width), bits if bitmap else None, codes.view(f"<u{itemsize}"), table.view("<u8"), absent)
+
+
+def _other_truth() -> DataError:
+    return DataError("region masks were made from other ground truth. Remove the region cache; it is made again.")

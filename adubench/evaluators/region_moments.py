@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+Words = NDArray[np.uint64]
 _LN10 = math.log(10.0)
 _BLOCK = 128
+# Quotients of float32 values lie on these bounds only when the true quotients do, see `moments`.
+_WITHIN = {1: (0.8, 1.25), 2: (0.64, 1.5625), 3: (0.512, 1.953125)}
 
 
 def region_moments(
@@ -45,8 +48,35 @@ def region_moments(
     Returns:
         float64 [len(names), 15]; the row `all` is that of `frame_moments` to the last bit.
     """
-    cells = coded_moments(masks.at(index), masks.table.size, gt, pred)
-    rows = _product(layout.membership(names, masks.table), cells)
+    return moments_by_code(masks.at(index), masks.table, layout, gt, pred, names, total=total)
+
+
+def moments_by_code(
+    codes: NDArray[Any],
+    table: Words,
+    layout: Layout,
+    gt: NDArray[np.float32],
+    pred: NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    total: FloatArray | None = None,
+) -> FloatArray:
+    """Sum the moments over each region, the codes of the evaluated pixels being looked up already.
+
+    Args:
+        codes: [n] from `RegionCodes.take` or `RegionCodes.at`.
+        table: their words, `RegionCodes.table`.
+        layout: of the parameters they were made with.
+        gt: float32 [n] metres.
+        pred: float32 [n] metres.
+        names: regions.
+        total: the image's row, when it is known already.
+
+    Returns:
+        float64 [len(names), 15].
+    """
+    cells = coded_moments(codes, table.size, gt, pred)
+    rows = _product(layout.membership(names, table), cells)
     if "all" in names:
         rows[list(names).index("all")] = frame_moments(gt, pred) if total is None else total
     return rows
@@ -103,8 +133,7 @@ def _summands(g: FloatArray, p: FloatArray) -> Iterator[tuple[int, FloatArray | 
         yield 10, inverse * inverse
         quotient = p / g
         for k in (1, 2, 3):
-            # Never exactly on a bound unless the true quotient is: float32 values, see `moments`.
-            yield 10 + k, (quotient < 1.25**k) & (quotient > 0.8**k)
+            yield 10 + k, (quotient < _WITHIN[k][1]) & (quotient > _WITHIN[k][0])
         log = np.log(quotient)
         yield 6, log
         yield 7, log * log

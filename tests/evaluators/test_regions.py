@@ -418,7 +418,11 @@ def test_codes_survive_bytes_and_notice_other_ground_truth(golden):
     np.testing.assert_array_equal(again.at(index[::3]), codes.at(index)[::3])
     np.testing.assert_array_equal(again.table, codes.table)
     assert again.absent == codes.absent
-    with pytest.raises(DataError, match="another"):
+    np.testing.assert_array_equal(again.index(), index)
+    np.testing.assert_array_equal(again.take(slice(3, 9), index.size), again.at(index[3:9]))
+    with pytest.raises(DataError, match="other ground truth"):
+        again.take(slice(None), index.size - 1)
+    with pytest.raises(DataError, match="other ground truth"):
         again.at(np.flatnonzero(case["gt"] == 0)[:5])
     for broken in (b"", b"x" * 100, codes.to_bytes()[:-1], b"\0" * 64):
         with pytest.raises(DataError, match="damaged"):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adubench.datasets.frames import FrameKey, frame_from_stem
-from adubench.datasets.kitti import LAYOUT_NAMES, ImprovedMaps, KittiRaw, date_facts, selection_path
 from adubench.errors import DataError, UsageError
 from adubench.io.maps import SparseDepth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from adubench.datasets.kitti import ImprovedMaps, KittiRaw
     from adubench.datasets.splits import Split
     from adubench.io.collection import MapCollection
     from adubench.io.kitti_calib import KittiCalibration
@@ -75,6 +75,8 @@ class ImprovedGroundTruth:
     @property
     def layout(self) -> str:
         """Name the layout in use."""
+        from adubench.datasets.kitti import LAYOUT_NAMES
+
         return LAYOUT_NAMES.get(self.maps.layout, "unknown")
 
     def paths(self, frame: FrameKey) -> tuple[Path, ...]:
@@ -133,11 +135,13 @@ class SelectionGroundTruth:
 
     def paths(self, frame: FrameKey) -> tuple[Path, ...]:
         """Return the PNG of a frame."""
+        from adubench.datasets.kitti import selection_path
+
         return (selection_path(self.root, frame),)
 
     def read(self, frame: FrameKey) -> SparseDepth:
         """Decode the PNG of a frame."""
-        return _read_png(selection_path(self.root, frame))
+        return _read_png(self.paths(frame)[0])
 
     def focal_baseline(self, frame: FrameKey) -> float | None:
         """Return fx * baseline in pixel metres; cropping does not change it."""
@@ -372,6 +376,8 @@ def open_ground_truth(
 
 
 def _open_kitti(split: Split, path: Path, data_root: Path, kind: str, png_scale: float) -> GroundTruth:
+    from adubench.datasets.kitti import KittiRaw, selection_path
+
     selection = split.name == "kitti_official.val_selection"
     if split.name in ("kitti_official.test", "kitti_official.completion_test"):
         raise DataError(f"split '{split.name}' has no public ground truth: use adubench export-submission.")
@@ -416,6 +422,8 @@ def _scans(split: Split, raw: KittiRaw) -> ScanGroundTruth:
 
 
 def _improved(split: Split, path: Path, data_root: Path, png_scale: float) -> GroundTruth:
+    from adubench.datasets.kitti import ImprovedMaps, KittiRaw
+
     maps = ImprovedMaps(path)
     with_map = tuple(frame for frame in split.frames if frame not in split.no_gt)
     if maps.probe(tuple(dict.fromkeys(frame.drive for frame in with_map))):
@@ -445,6 +453,8 @@ def _existing(
 
 def _focal_baseline(raw: KittiRaw | None, frame: FrameKey) -> float | None:
     """Return fx * baseline from the calibration file, else from the constants of the date, else None."""
+    from adubench.datasets.kitti import date_facts
+
     facts = date_facts().get(frame.date)
     if raw is not None and (raw.root / frame.date / "calib_cam_to_cam.txt").is_file():
         facts = raw.intrinsics(frame.date)[0]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import shlex
 import sys
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +30,7 @@ def source_hash() -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that this process has loaded (an unloaded one cannot have changed a number)."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in _LIBRARIES:
         module = sys.modules.get(name)
         version = getattr(module, "__version__", None)
@@ -51,11 +49,15 @@ def data_fingerprint(names: Iterable[str], signatures: Iterable[tuple[int, int, 
 
 def base_provenance() -> dict[str, Any]:
     """Everything about the program and the moment; the evaluator adds the data."""
+    import os
+    from datetime import UTC, datetime
+
+    system = os.uname() if hasattr(os, "uname") else None
     return {
         "adubench": __version__,
         "source_sha256": source_hash(),
         "libraries": library_versions(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "platform": f"{system.sysname} {system.machine}" if system else sys.platform,
         "command": shlex.join(["adubench", *sys.argv[1:]]) if sys.argv else "",
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -55,8 +55,14 @@ def check_sizes(
 
 
 def as_sparse(gt: SparseDepth | DepthMap | NDArray[Any]) -> SparseDepth:
-    """List the valid pixels of a map given in any form."""
+    """List the valid pixels of a map given in any form.
+
+    Raises:
+        ValueError: the pixels passed a protocol's selection; neighbourhoods would have holes.
+    """
     if isinstance(gt, SparseDepth):
+        if gt.selected:
+            raise ValueError("regions need the whole ground truth, not one protocol's pixels")
         return gt
     return SparseDepth.from_map(gt if isinstance(gt, DepthMap) else DepthMap(np.asarray(gt)))
 

@@ -9,9 +9,14 @@ import pytest
 from adubench.errors import DataError
 from adubench.evaluators import depth_edges, ground_plane, image_regions
 from adubench.evaluators.canny import distance_to
-from adubench.evaluators.moments import frame_moments
+from adubench.evaluators.moments import compiled_in_use, frame_moments
 from adubench.evaluators.region_layout import Layout, RegionCodes
-from adubench.evaluators.region_moments import prediction_bin_moments, prediction_bin_names, region_moments
+from adubench.evaluators.region_moments import (
+    coded_moments,
+    prediction_bin_moments,
+    prediction_bin_names,
+    region_moments,
+)
 from adubench.evaluators.region_params import FAMILIES, FLAGS, PARTITIONS, RegionParameters, region_names, regions
 from adubench.evaluators.region_summary import region_summary
 from adubench.evaluators.regions import region_masks
@@ -409,6 +414,13 @@ def test_unresolved_parameters_are_refused():
         region_masks(np.ones((4, 4), np.float32), parameters=RegionParameters())
 
 
+def test_pixels_of_one_protocol_are_refused():
+    whole = _sparse(np.ones((4, 4), np.float32))
+    part = SparseDepth(whole.shape, whole.index[:3], whole.values[:3], 1.0, "crop")
+    with pytest.raises(ValueError, match="whole ground truth"):
+        region_masks(part, parameters=RegionParameters(edge_preset="dense"))
+
+
 def test_codes_survive_bytes_and_notice_other_ground_truth(golden):
     case = _case(golden, "improved_d")
     masks = _masks(case, _parameters("improved_d"), only_valid=True)
@@ -438,6 +450,27 @@ def test_an_infinite_error_stays_in_its_region():
         )
     assert np.isfinite(rows[0]).all()
     assert np.isinf(rows[1, 1])
+
+
+def test_compiled_sums_are_the_same():
+    pytest.importorskip("numba")
+    from adubench.evaluators.moments import use_compiled
+
+    rng = np.random.default_rng(0)
+    gt = rng.uniform(3, 80, 2000).astype(np.float32)
+    pred = (gt * np.exp(rng.normal(0, 0.3, 2000))).astype(np.float32)
+    pred[:40] = gt[:40] * np.float32(1.25)
+    codes = rng.integers(0, 50, 2000).astype(np.uint16)
+    before = compiled_in_use()
+    try:
+        use_compiled(False)
+        plain = coded_moments(codes, 51, gt, pred)
+        assert use_compiled(True)
+        np.testing.assert_allclose(coded_moments(codes, 51, gt, pred), plain, rtol=1e-12, atol=1e-12)
+        pred[3] = np.inf
+        assert np.isinf(coded_moments(codes, 51, gt, pred)[codes[3], 1])
+    finally:
+        use_compiled(before)
 
 
 def test_layout_holds_all_families_and_refuses_more_bits_than_it_has():

@@ -59,6 +59,15 @@ def given_pixels(depth: DepthMap) -> NDArray[np.bool_]:
         return np.asarray((values > 0) & (values < np.inf))
 
 
+def count_unwritable(depth: DepthMap) -> int:
+    """Number of values that a 16-bit PNG cannot hold: NaN, infinite, negative."""
+    values = depth.values
+    if values.dtype.kind == "u":
+        return 0
+    with np.errstate(invalid="ignore"):
+        return int(values.size - np.count_nonzero((values >= 0) & (values < np.inf)))
+
+
 def filled_at(depth: DepthMap, index: NDArray[Any]) -> tuple[FloatArray, int]:
     """Fill the missing pixels of a prediction and gather it.
 

@@ -132,7 +132,7 @@ def score_frame(
     """
     pixels = valid_pixels(protocol, gt, frame=frame)
     if protocol.missing == "fill":
-        return _score_filled(protocol, gt, pixels, prediction, frame)
+        return _score_filled(protocol, gt, pixels, prediction, frame, compat)
     codes = _predicted_codes(protocol, gt, prediction, pixels, frame)
     if codes is not None:
         return _score_codes(protocol, pixels, codes, prediction.map.scale)
@@ -458,7 +458,7 @@ def _as_depth(
 
 
 def _score_filled(
-    protocol: Protocol, gt: SparseDepth, pixels: ValidPixels, prediction: Prediction, frame: str
+    protocol: Protocol, gt: SparseDepth, pixels: ValidPixels, prediction: Prediction, frame: str, compat: bool
 ) -> FrameScore:
     """Fill the prediction, then float32 sums as the devkit's beside the float64 row."""
     if prediction.kind != "depth" or prediction.map.values.ndim != 2:
@@ -469,6 +469,13 @@ def _score_filled(
         _fail(frame, f"the prediction is {shape[0]}x{shape[1]}, {protocol.name} needs {size} (height x width)")
     if pixels.values.size == 0:
         return FrameScore(np.zeros(N_MOMENTS))
+    n_bad = 0 if compat else devkit.count_unwritable(prediction.map)
+    if n_bad:
+        _fail(
+            frame,
+            f"the prediction is NaN, infinite or negative at {n_bad} pixels, which no submitted PNG can hold (0 means "
+            "missing, and is filled). Repair it, or use --compat to treat these pixels as missing",
+        )
     gt_m = pixels.gt
     pred, n_missing = devkit.filled_at(prediction.map, pixels.index)
     if protocol.alignment != "none":

@@ -26,7 +26,7 @@ def banner(result: EvaluationResult) -> str:
         f"pixels {counts['n_pixels']:,}",
         f"gt {facts.get('ground_truth_kind', '?')}",
         f"kind {facts.get('kind', 'depth')}",
-        f"alignment {facts.get('alignment', 'none')}",
+        f"alignment {facts.get('alignment', 'none').replace('lsqr', 'lstsq')}",
     ]
     if "flip" in facts:
         parts.append(f"flip {facts['flip']}")

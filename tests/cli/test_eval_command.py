@@ -443,3 +443,17 @@ def test_a_named_protocol_that_does_not_fit_is_an_error_also_among_several(run_c
     pred, gt = pairs(n=1, shape=(100, 200))
     done = run_cli("eval", pred, "--gt", gt, "--protocol", "full-frame", "--protocol", "kitti-eigen")
     assert_one_sentence(done, 1, "drive_0/0000", "352")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_the_official_protocol_refuses_what_no_png_can_hold(run_cli, pairs, tmp_path, value):
+    pred, gt = pairs(n=2, suffix=".npy")
+    values = np.load(pred / "drive_0/0001.npy")
+    values[3, 4] = value
+    np.save(pred / "drive_0/0001.npy", values)
+    arguments = ("eval", pred, "--gt", gt, "--protocol", "kitti-official", "-o", "r.json")
+    assert_one_sentence(run_cli(*arguments), 1, "drive_0/0001", "1 pixels")
+    assert run_cli(*arguments, "--compat").returncode == 0
+    values[3, 4] = 0
+    np.save(pred / "drive_0/0001.npy", values)
+    assert run_cli(*arguments).returncode == 0, "0 means missing, and missing pixels are filled"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from adubench.evaluators.region_params import FLAGS
+from adubench.io.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from adubench.evaluators.regions import RegionMasks
 
 _COLOUR = (255, 64, 0)
 _BINS = (
@@ -59,6 +66,43 @@ def overlay_bins(image: NDArray[Any], label: NDArray[np.integer[Any]], strength:
     inside = label >= 0
     out[inside] = (1 - strength) * out[inside] + strength * colours[label[inside] % len(_BINS)]
     return np.rint(out).astype(np.uint8)
+
+
+def write_overlays(
+    folder: str | Path, frame: str, masks: RegionMasks, picture: NDArray[Any] | None = None
+) -> tuple[Path, ...]:
+    """Write one PNG per family of bins (a colour per bin) and per overlapping region.
+
+    Args:
+        folder: written to as `<folder>/<family or region>/<frame>.png`.
+        frame: its name, may contain "/".
+        masks: of all pixels.
+        picture: the image, or a map [H, W]; None for black.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: a file cannot be written.
+    """
+    from PIL import Image
+
+    shape, layout = masks.shape, masks.layout
+    base = np.zeros((*shape, 3), np.uint8) if picture is None else picture
+    out: list[Path] = []
+    absent = set(masks.absent)
+    for key in (*layout.fields, *layout.flags):
+        if absent & {key, FLAGS.get(key, key)}:
+            continue
+        if key in layout.fields:
+            painted = overlay_bins(base, layout.label(key, masks.words).reshape(shape))
+        else:
+            painted = overlay(base, masks.mask(key))
+        target = Path(folder) / key / f"{frame}.png"
+        with atomic_path(target) as temporary:
+            Image.fromarray(painted).save(temporary, format="PNG")
+        out.append(target)
+    return tuple(out)
 
 
 def _grey(image: NDArray[Any]) -> NDArray[np.float64]:

@@ -86,7 +86,7 @@ class RegionCache:
             import h5py
 
             try:
-                self._open = (os.getpid(), h5py.File(self.path, "r"))
+                self._open = (os.getpid(), h5py.File(self.path, "r", locking=False))
             except OSError as error:
                 raise DataError(f"cannot read region cache {self.path}: {error}. Remove the file.") from None
         return self._open[1]

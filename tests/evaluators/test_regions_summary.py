@@ -7,7 +7,7 @@ import pytest
 
 from adubench.errors import DataError
 from adubench.evaluators.moments import frame_moments
-from adubench.evaluators.region_overlay import overlay, overlay_bins
+from adubench.evaluators.region_overlay import overlay, overlay_bins, write_overlays
 from adubench.evaluators.region_params import RegionParameters, region_names, regions
 from adubench.evaluators.region_summary import (
     group_rows,
@@ -18,6 +18,7 @@ from adubench.evaluators.region_summary import (
     region_summary,
     shown_regions,
 )
+from adubench.evaluators.regions import region_masks
 
 
 def _rows(counts, seed=0):
@@ -107,3 +108,18 @@ def test_overlays():
     assert not (bins[0] == bins[3]).all()
     with pytest.raises(ValueError, match="size"):
         overlay(rgb, mask[:2])
+
+
+def test_overlays_are_written_for_what_is_there(tmp_path):
+    gt = np.full((8, 12), 10.0, np.float32)
+    gt[:, 6:] = 30.0
+    masks = region_masks(gt, parameters=RegionParameters(edge_preset="dense"))
+    written = write_overlays(tmp_path, "drive/0001", masks)
+    found = {path.relative_to(tmp_path).as_posix() for path in written}
+    flags = ("boundary", "interior", "edge_fg", "edge_bg", "seethrough")
+    assert found == {f"{key}/drive/0001.png" for key in ("depth", "edge", *flags)}
+    from adubench.io.images import read_rgb
+
+    picture = read_rgb(tmp_path / "depth/drive/0001.png")
+    assert picture.shape == (8, 12, 3)
+    assert (picture[0, 0] != picture[0, 11]).any()

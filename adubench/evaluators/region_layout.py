@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +62,13 @@ class Layout:
             raise DataError("too many region bins at once; give fewer bounds or fewer families.")
         return cls(parameters, fields, flags)
 
-    def encode(self, field: str, label: NDArray[np.uint8]) -> Words:
+    def encode(self, family: str, label: NDArray[np.uint8]) -> Words:
         """Write bin numbers into the bits of a partition."""
-        return (label.astype(np.uint64) + np.uint64(1)) << np.uint64(self.fields[field][0])
+        return (label.astype(np.uint64) + np.uint64(1)) << np.uint64(self.fields[family][0])
 
-    def label(self, field: str, words: Words) -> NDArray[np.int16]:
+    def label(self, family: str, words: Words) -> NDArray[np.int16]:
         """Read bin numbers of a partition; -1 for no bin."""
-        first, bits = self.fields[field]
+        first, bits = self.fields[family]
         value = (words >> np.uint64(first)) & np.uint64((1 << bits) - 1)
         return value.astype(np.int16) - np.int16(1)
 
@@ -99,8 +99,8 @@ def _region_tests(parameters: RegionParameters) -> dict[str, tuple[int, int]]:
     layout, out = Layout.of(parameters), {}
     for region in regions(parameters):
         bits = value = 0
-        for field, label in region.parts:
-            first, size = layout.fields[field]
+        for family, label in region.parts:
+            first, size = layout.fields[family]
             bits |= ((1 << size) - 1) << first
             value |= (label + 1) << first
         if not region.parts and region.name != "all":
@@ -121,6 +121,7 @@ class RegionCodes:
         codes: uint16 (uint32 for more than 65,536 words) [n] in the order of flat positions, rows of the table.
         table: uint64 [C], distinct words.
         absent: family -> why it has no mask in this image.
+        areas: band around edges -> its pixels in the whole image, with ground truth or without.
     """
 
     shape: tuple[int, int]
@@ -128,10 +129,16 @@ class RegionCodes:
     codes: NDArray[Any]
     table: Words
     absent: dict[str, str]
+    areas: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_words(
-        cls, words: Words, index: NDArray[Any] | None, shape: tuple[int, int], absent: dict[str, str]
+        cls,
+        words: Words,
+        index: NDArray[Any] | None,
+        shape: tuple[int, int],
+        absent: dict[str, str],
+        areas: dict[str, int] | None = None,
     ) -> RegionCodes:
         """Find the distinct words and number the pixels by them; `index` [n] ascends, None for all pixels."""
         table, inverse = np.unique(words, return_inverse=True)
@@ -141,7 +148,7 @@ class RegionCodes:
             mask = np.zeros(shape[0] * shape[1], np.bool_)
             mask[index] = True
             bitmap = np.packbits(mask)
-        return cls(shape, bitmap, codes, table, absent)
+        return cls(shape, bitmap, codes, table, absent, areas or {})
 
     def index(self) -> NDArray[np.intp]:
         """Return the flat positions of the listed pixels, ascending."""
@@ -183,9 +190,14 @@ class RegionCodes:
         found: NDArray[Any] = self.codes[at]
         return found
 
+    def coverage(self, layout: Layout) -> dict[str, tuple[int, int]]:
+        """Count per band around edges: its pixels with ground truth, and all of them."""
+        counts = np.bincount(self.codes, minlength=self.table.size)
+        return {name: (int(counts[layout.member(name, self.table)].sum()), n) for name, n in self.areas.items()}
+
     def to_bytes(self) -> bytes:
         """Serialise for the cache."""
-        note = json.dumps(self.absent, sort_keys=True).encode()
+        note = json.dumps([self.absent, self.areas], sort_keys=True).encode()
         bitmap = b"" if self.bitmap is None else self.bitmap.tobytes()
         sizes = [_MAGIC, *self.shape, self.codes.size, self.codes.itemsize, self.table.size, len(bitmap), len(note)]
         codes = self.codes.astype(self.codes.dtype.newbyteorder("<")).tobytes()
@@ -205,8 +217,10 @@ class RegionCodes:
         if magic != _MAGIC or int(ends[-1]) != raw.size or itemsize not in (2, 4):
             raise DataError("region cache: an entry is damaged. Remove the file; it is made again.")
         table, codes, bits, text = (raw[a:b] for a, b in itertools.pairwise(ends))
-        absent = json.loads(text.tobytes() or b"{}")
-        return cls((height, width), bits if bitmap else None, codes.view(f"<u{itemsize}"), table.view("<u8"), absent)
+        absent, areas = json.loads(text.tobytes() or b"[{}, {}]")
+        return cls(
+            (height, width), bits if bitmap else None, codes.view(f"<u{itemsize}"), table.view("<u8"), absent, areas
+        )
 
 
 def _other_truth() -> DataError:

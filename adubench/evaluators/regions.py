@@ -7,6 +7,7 @@ each partition, one bit for each overlapping region.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from adubench.evaluators import ground_plane, image_regions
 from adubench.evaluators.canny import canny, distance_to
 from adubench.evaluators.region_inputs import as_sparse, check_labels, check_sizes
 from adubench.evaluators.region_layout import Layout, RegionCodes
-from adubench.evaluators.region_params import FAMILIES, RegionParameters, partition_bounds
+from adubench.evaluators.region_params import FAMILIES, PARTITIONS, RegionParameters, partition_bounds
 from adubench.io.maps import DepthMap, SparseDepth
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class RegionMasks:
         words: uint64 [n].
         layout: where the regions' bits lie.
         absent: family -> why it has no mask in this image.
+        areas: band around edges -> its pixels in the whole image.
     """
 
     shape: tuple[int, int]
@@ -51,6 +53,7 @@ class RegionMasks:
     words: Words
     layout: Layout
     absent: dict[str, str]
+    areas: dict[str, int]
 
     def mask(self, name: str) -> BoolArray:
         """Return one region as bool [H, W]; False where nothing was computed.
@@ -74,7 +77,7 @@ class RegionMasks:
             words = words.take(index)
         elif self.index is not None:
             index = self.index
-        return RegionCodes.from_words(words, index, self.shape, self.absent)
+        return RegionCodes.from_words(words, index, self.shape, self.absent, self.areas)
 
 
 def region_masks(
@@ -134,7 +137,7 @@ def region_masks(
         _add_bands(frame, "extedge", np.asarray(external_edges) != 0, parameters, per_pixel)
     if K is not None:
         absent |= _add_geometry(frame, wanted, parameters, np.asarray(K, np.float64))
-    return RegionMasks(truth.shape, truth.index if only_valid else None, frame.words, layout, absent)
+    return RegionMasks(truth.shape, truth.index if only_valid else None, frame.words, layout, absent, frame.areas)
 
 
 class _Frame:
@@ -145,6 +148,7 @@ class _Frame:
         self.height, self.width = gt.shape
         self.at = gt.index.astype(np.intp) if only_valid else None
         self.layout = layout
+        self.areas: dict[str, int] = {}
         self.words: Words = np.zeros(self.height * self.width if self.at is None else self.at.size, np.uint64)
 
     def pick(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -201,9 +205,12 @@ def _add_bands(
     frame: _Frame, field: str, edges: BoolArray, parameters: RegionParameters, per_pixel: float
 ) -> NDArray[Any]:
     """Set the distance bands around an edge map; returns the distances in pixels where there are words."""
-    distance = frame.pick(distance_to(edges))
-    scaled = distance if per_pixel == 1.0 else distance * per_pixel
-    frame.put_bins(field, scaled, partition_bounds(field, parameters)[1:-1])
+    whole = distance_to(edges)
+    distance = frame.pick(whole)
+    inner = [bound / per_pixel for bound in partition_bounds(field, parameters)[1:-1]]
+    frame.put_bins(field, distance, inner)
+    beyond = [whole.size, *(int(np.count_nonzero(whole >= bound)) for bound in inner), 0]
+    frame.areas |= {f"{PARTITIONS[field]}{k}": a - b for k, (a, b) in enumerate(itertools.pairwise(beyond))}
     return distance
 
 

@@ -246,6 +246,20 @@ def test_bands_in_milliradians(golden):
     assert not without.mask("edge3").any()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_coverage_counts_pixels_with_and_without_truth(golden, name):
+    case = _case(golden, name)
+    for only_valid in (False, True):
+        masks = _masks(case, _parameters(name), only_valid=only_valid)
+        full = _masks(case, _parameters(name))
+        covered = RegionCodes.from_bytes(masks.codes().to_bytes()).coverage(masks.layout)
+        assert set(covered) == {f"{stem}{k}" for stem in ("edge", "imgedge", "semedge") for k in range(4)}
+        for region, (valid, area) in covered.items():
+            mask = full.mask(region)
+            assert area == mask.sum()
+            assert valid == (mask & (case["gt"] > 0)).sum() or not only_valid
+
+
 def test_external_edges_make_bands():
     edges = np.zeros((20, 30), bool)
     edges[:, 10] = True
@@ -344,48 +358,6 @@ def test_density_counts_rows_between_the_first_and_last_valid():
     assert depth_edges.density(_sparse(gt)) == 0
     gt[4, :5] = gt[7, 0] = 1
     assert depth_edges.density(_sparse(gt)) == pytest.approx(6 / 40)
-
-
-# ---- repeated texture ----------------------------------------------------------------------------------------------
-
-
-def _plain_repeated(rgb):
-    """The definition with loops over pixels."""
-    y = image_regions.luma(rgb)
-    height, width = y.shape
-    out = np.zeros((height, width), bool)
-
-    def ncc(r, a, b):
-        p, q = (y[r - 4 : r + 5, c - 4 : c + 5] for c in (a, b))
-        if p.std() < 0.02 or q.std() < 0.02:
-            return 0.0
-        return float(np.clip(((p - p.mean()) * (q - q.mean())).mean() / (p.std() * q.std()), -1, 1))
-
-    for r in range(4, height - 4):
-        for x in range(4, width - 4):
-            for sign in (1, -1):
-                low = np.inf
-                for d in range(1, 49):
-                    if not 4 <= x + sign * d < width - 4:
-                        break
-                    c = ncc(r, x, x + sign * d)
-                    if d >= 4 and c >= 0.9 and low <= 0:
-                        out[r, x] = True
-                    low = min(low, c)
-    return out
-
-
-def test_repeated_texture_against_plain_loops():
-    rng = np.random.default_rng(3)
-    rgb = rng.integers(0, 60, (13, 64, 3), dtype=np.uint8)
-    rgb[:, 10:45] += (90 * (np.arange(35) % 12 < 6)).astype(np.uint8)[None, :, None]
-    rgb[:, 50:] = 120  # plain
-    expected = _plain_repeated(rgb)
-    assert 0 < expected.sum() < expected.size / 2
-    np.testing.assert_array_equal(image_regions.repeated(rgb), expected)
-    rows = image_regions.repeated(rgb, rows=(5, 7))
-    np.testing.assert_array_equal(rows[5:7], expected[5:7])
-    assert not rows[7:].any()
 
 
 # ---- bad input and the compact form --------------------------------------------------------------------------------

@@ -22,11 +22,13 @@ from adubench.evaluators import assemble, moments
 from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
 from adubench.evaluators.protocols import PROTOCOLS, Protocol, get_protocol
 from adubench.evaluators.run import Item, Job, Track, run
-from adubench.evaluators.scoring import selection_mask
+from adubench.evaluators.scoring import selection_mask, valid_pixels
 from adubench.io.collection import MapCollection, open_maps
 
 if TYPE_CHECKING:
     from adubench.datasets.splits import Split
+    from adubench.evaluators.analysis_run import TrackAnalysis
+    from adubench.evaluators.region_run import RegionRequest, TrackRegions
     from adubench.evaluators.result import EvaluationResult
     from adubench.evaluators.run import TrackScores
 
@@ -52,6 +54,7 @@ class EvalOptions:
         workers: processes; 0 takes every core.
         cache: folder for packed ground truth; None for the user's cache folder; "off" for none.
         label: how tables call the result; default the source's name.
+        regions: sum over regions too.
     """
 
     kind: str = "depth"
@@ -67,6 +70,7 @@ class EvalOptions:
     workers: int = 1
     cache: str | Path | None = None
     label: str | None = None
+    regions: RegionRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +279,7 @@ def _execute(
     items = _items(plan)
     compiled = moments.prefer_compiled(len(items))
     plan = _fitting(plan, items, options)
+    plan, opened = _with_analysis(plan, items, options, paths, progress)
     job = Job(items, plan.tracks, plan.predictions, options.kind, options.compat, compiled)
     results = []
     with np.errstate(all="ignore"):  # absurd depths overflow; what is not finite is counted or null
@@ -283,8 +288,66 @@ def _execute(
             context = _context(plan, t, options, paths, rows)
             scored: list[TrackScores] = [row[t] for row in rows if row[t] is not None]  # type: ignore[misc]
             for p, protocol in enumerate(track.protocols):
-                results.append(assemble.assemble(protocol, p, scored, context, compiled=compiled))
+                result = assemble.assemble(protocol, p, scored, context, compiled=compiled)
+                if t in opened:
+                    opened[t].add_to(result, [row.details[p] for row in scored])
+                results.append(result)
     return results
+
+
+def _with_analysis(
+    plan: _Plan,
+    items: Sequence[Item],
+    options: EvalOptions,
+    paths: Mapping[str, str | Path | None],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[_Plan, dict[int, TrackAnalysis]]:
+    """Open what is to be measured besides the whole image, track by track; nothing where nothing is asked for."""
+    if options.regions is None:
+        return plan, {}
+    from adubench.evaluators.analysis_run import TrackAnalysis
+
+    tracks, opened = list(plan.tracks), {}
+    for t, track in enumerate(plan.tracks):
+        if track.protocols:
+            opened[t] = TrackAnalysis(_open_regions(plan, t, items, options, paths, progress))
+            tracks[t] = dataclasses.replace(track, analysis=opened[t].of_frames())
+    return dataclasses.replace(plan, tracks=tuple(tracks)), opened
+
+
+def _open_regions(
+    plan: _Plan,
+    t: int,
+    items: Sequence[Item],
+    options: EvalOptions,
+    paths: Mapping[str, str | Path | None],
+    progress: Callable[[int, int], None] | None,
+) -> TrackRegions:
+    from adubench.datasets import gt_cache
+    from adubench.datasets.frame_inputs import open_inputs
+    from adubench.evaluators import region_run
+    from adubench.evaluators.region_reader import FrameReader
+
+    request, reader, protocol = options.regions, plan.readers[t], plan.tracks[t].protocols[0]
+    assert request is not None
+    roots = [Path(str(paths[key])) if paths[key] is not None else None for key in ("data_root", "ground_truth")]
+    named = {"images": request.images, "labels": request.labels, "edges": request.edges}
+    places = open_inputs(plan.split, reader, *roots, **named, intrinsics=request.intrinsics)
+    frames = [(item.name, item.frames[t]) for item in items if item.frames[t] is not None]
+    return region_run.open_track(
+        request,
+        protocol,
+        FrameReader(plan.tracks[t].reader, places, region_run.needed_inputs(request.parameters(protocol))),
+        frames,
+        truth_paths=reader.paths,
+        kind=reader.kind,
+        folder=region_run.mask_folder(
+            request, options.cache or gt_cache.default_cache_folder(), enough=len(frames) >= gt_cache.MIN_FRAMES
+        ),
+        pixels=lambda gt: valid_pixels(protocol, gt).index,
+        workers=options.workers,
+        progress=progress,
+    )
 
 
 def _check_counts(plan: _Plan, options: EvalOptions) -> None:

@@ -72,6 +72,8 @@ def render_evaluation(
         color: use terminal attributes.
     """
     from adubench.reports.formats import render_rich
+    from adubench.reports.regions import region_tables
 
     lines = [banner(result) for result in results]
-    return "\n".join(lines) + "\n\n" + render_rich([evaluation_table(results, style)], width=width, color=color)
+    tables = [evaluation_table(results, style), *(t for result in results for t in region_tables(result, style))]
+    return "\n".join(lines) + "\n\n" + render_rich(tables, width=width, color=color)

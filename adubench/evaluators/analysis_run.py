@@ -1,0 +1,37 @@
+"""What an evaluation measures besides the whole image: opened once per track, measured per frame, put into results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adubench.evaluators.analysis import FrameAnalysis
+from adubench.evaluators.region_run import TrackRegions, add_regions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adubench.evaluators.analysis import FrameDetails
+    from adubench.evaluators.result import EvaluationResult
+
+
+@dataclass(frozen=True, slots=True)
+class TrackAnalysis:
+    """What is measured in one track.
+
+    Attributes:
+        regions: opened regions, or None.
+    """
+
+    regions: TrackRegions | None = None
+
+    def of_frames(self) -> FrameAnalysis:
+        """Return the part that workers need."""
+        if self.regions is None:
+            return FrameAnalysis()
+        return FrameAnalysis(self.regions.source, self.regions.names)
+
+    def add_to(self, result: EvaluationResult, details: Sequence[FrameDetails]) -> None:
+        """Put what was measured, one entry per frame, into the result of one protocol."""
+        if self.regions is not None:
+            add_regions(result, details, self.regions)

@@ -32,6 +32,15 @@ _REGION_FIELDS = {
     "save_masks": "overlays",
 }
 
+_UNCERTAINTY_FIELDS = {
+    "uncertainty_maps": "maps",
+    "uncertainty_kind": "kind",
+    "unc_space": "space",
+    "unc_family": "family",
+    "sigma_floor": "floor",
+    "ause_steps": "steps",
+}
+
 _OPTIONS = (
     click.option(
         "--regions",
@@ -63,6 +72,15 @@ _OPTIONS = (
     click.option("--ext-edges", type=_PATH, help="Edges drawn by people (PNG or text) by frame name."),
     click.option("--cache-regions", help="Folder where masks are kept, or 'off'. Default: the cache folder."),
     click.option("--save-masks", type=_PATH, help="Write pictures of the masks there."),
+    click.option("--uncertainty", is_flag=True, help="Measure uncertainty maps too; needs the two options below."),
+    click.option("--uncertainty-maps", type=_PATH, help="One map per prediction, named and sized like it."),
+    click.option(
+        "--uncertainty-kind", help="sigma, variance, b, log_b, log_sigma, log_variance, or score (ranks only)."
+    ),
+    click.option("--unc-space", help="Space of the residual: depth, log or inv. Default: depth."),
+    click.option("--unc-family", help="gaussian or laplace. Default: that of the kind."),
+    click.option("--sigma-floor", type=float, help="Smallest sigma. Default: 0.001."),
+    click.option("--ause-steps", type=int, help="Steps of sparsification. Default: 50."),
 )
 
 
@@ -79,14 +97,37 @@ def take_requests(arguments: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: an option that only serves `--regions`, without it.
     """
+    return _regions(arguments) | _uncertainty(arguments)
+
+
+def _regions(arguments: dict[str, Any]) -> dict[str, Any]:
     from adubench.errors import UsageError
-    from adubench.evaluators.region_run import RegionRequest
 
     families = arguments.pop("regions")
     values = {field: arguments.pop(option) for option, field in _REGION_FIELDS.items()}
     if families is not None and families != "none":
+        from adubench.evaluators.region_run import RegionRequest
+
         return {"regions": RegionRequest(families=families, **values)}
     for option, field in _REGION_FIELDS.items():
         if values[field] not in (None, (), False) and option != "region_min_px":
             raise UsageError(f"--{option.replace('_', '-')} belongs to --regions: add --regions.")
     return {}
+
+
+def _uncertainty(arguments: dict[str, Any]) -> dict[str, Any]:
+    from adubench.errors import UsageError
+
+    asked = arguments.pop("uncertainty")
+    values = {option: arguments.pop(option) for option in _UNCERTAINTY_FIELDS}
+    given = {option: value for option, value in values.items() if value is not None}
+    if not asked:
+        if given:
+            raise UsageError(f"--{next(iter(given)).replace('_', '-')} belongs to --uncertainty: add --uncertainty.")
+        return {}
+    for option in ("uncertainty_maps", "uncertainty_kind"):
+        if option not in given:
+            raise UsageError(f"--uncertainty needs --{option.replace('_', '-')}: nothing is guessed about a map.")
+    from adubench.evaluators.uncertainty_run import UncertaintyRequest
+
+    return {"uncertainty": UncertaintyRequest(**{_UNCERTAINTY_FIELDS[option]: v for option, v in given.items()})}

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adubench.evaluators.final_pixels import FinalPixels, final_pixels
-from adubench.evaluators.region_moments import moments_by_code, region_moments
+from adubench.evaluators.region_moments import moments_by_code
 
 if TYPE_CHECKING:
     from adubench.evaluators.protocols import Protocol
     from adubench.evaluators.region_layout import RegionCodes
     from adubench.evaluators.region_source import RegionSource
     from adubench.evaluators.scoring import FrameScore, Prediction
+    from adubench.evaluators.uncertainty import ImageUncertainty
+    from adubench.evaluators.uncertainty_run import UncertaintyMaps
     from adubench.io.maps import SparseDepth
 
 FloatArray = NDArray[np.float64]
@@ -31,10 +33,12 @@ class FrameDetails:
     Attributes:
         rows: float64 [R, 15], one row per region; None without regions.
         absent: family -> why it has no mask in this image.
+        uncertainty: the record; None without uncertainty, or for images with fewer than two pixels.
     """
 
     rows: FloatArray | None = None
     absent: dict[str, str] = field(default_factory=dict)
+    uncertainty: ImageUncertainty | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,12 @@ class FrameAnalysis:
     Attributes:
         regions: gives the regions of a frame, or None.
         names: the regions to sum over.
+        uncertainty: maps and how to measure them, or None.
     """
 
     regions: RegionSource | None = None
     names: tuple[str, ...] = ()
+    uncertainty: UncertaintyMaps | None = None
 
     def measure(
         self,
@@ -73,17 +79,24 @@ class FrameAnalysis:
         out = []
         for protocol, score in zip(protocols, scores, strict=True):
             final = final_pixels(protocol, gt, prediction, frame=name)
-            rows = self._rows(codes, gt, final, score) if codes is not None else None
-            out.append(FrameDetails(rows, codes.absent if codes is not None else {}))
+            rows, masks = None, {}
+            if self.regions is not None and codes is not None:
+                layout, listed = self.regions.layout, _codes_at(codes, gt, final)
+                rows = moments_by_code(
+                    listed, codes.table, layout, final.gt, final.pred, self.names, total=score.moments
+                )
+                tested = self.uncertainty.options.regions if self.uncertainty is not None else ()
+                masks = {region: layout.member(region, codes.table).take(listed) for region in tested}
+            record = None
+            if self.uncertainty is not None:
+                record = self.uncertainty.measure(protocol, gt, prediction, final, masks, name)
+            out.append(FrameDetails(rows, codes.absent if codes is not None else {}, record))
         return tuple(out)
 
-    def _rows(self, codes: RegionCodes, gt: SparseDepth, final: FinalPixels, score: FrameScore) -> FloatArray:
-        assert self.regions is not None
-        layout = self.regions.layout
-        if gt.selected:
-            return region_moments(codes, layout, final.index, final.gt, final.pred, self.names, total=score.moments)
-        at: Any = final.valid.at
-        listed = codes.take(at, gt.values.size)
-        if final.chosen is not None:
-            listed = listed.take(final.chosen)
-        return moments_by_code(listed, codes.table, layout, final.gt, final.pred, self.names, total=score.moments)
+
+def _codes_at(codes: RegionCodes, gt: SparseDepth, final: FinalPixels) -> NDArray[Any]:
+    """Look up the regions of the scored pixels."""
+    if gt.selected:
+        return codes.at(final.index)
+    listed = codes.take(final.valid.at, gt.values.size)
+    return listed if final.chosen is None else listed.take(final.chosen)

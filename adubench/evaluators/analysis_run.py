@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adubench.evaluators.analysis import FrameAnalysis
 from adubench.evaluators.region_run import TrackRegions, add_regions
+from adubench.evaluators.uncertainty_run import UncertaintyMaps, add_uncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,17 +22,22 @@ class TrackAnalysis:
 
     Attributes:
         regions: opened regions, or None.
+        uncertainty: the maps of its frames, or None.
     """
 
     regions: TrackRegions | None = None
+    uncertainty: UncertaintyMaps | None = None
 
     def of_frames(self) -> FrameAnalysis:
         """Return the part that workers need."""
         if self.regions is None:
-            return FrameAnalysis()
-        return FrameAnalysis(self.regions.source, self.regions.names)
+            return FrameAnalysis(uncertainty=self.uncertainty)
+        return FrameAnalysis(self.regions.source, self.regions.names, self.uncertainty)
 
     def add_to(self, result: EvaluationResult, details: Sequence[FrameDetails]) -> None:
         """Put what was measured, one entry per frame, into the result of one protocol."""
         if self.regions is not None:
             add_regions(result, details, self.regions)
+        if self.uncertainty is not None:
+            add_uncertainty(result, [d.uncertainty for d in details], self.uncertainty.options)
+            result.provenance["uncertainty_maps"] = str(self.uncertainty.maps.root)

@@ -19,6 +19,7 @@ from adubench.datasets.frames import FrameKey, driving_stereo_stem, parse_kitti
 from adubench.datasets.ground_truth import FolderGroundTruth, GroundTruth, open_ground_truth
 from adubench.errors import AdubenchError, DataError, ProtocolError, UsageError
 from adubench.evaluators import assemble, moments
+from adubench.evaluators.eval_options import KINDS, EvalOptions
 from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
 from adubench.evaluators.protocols import PROTOCOLS, Protocol, get_protocol
 from adubench.evaluators.run import Item, Job, Track, run
@@ -28,49 +29,12 @@ from adubench.io.collection import MapCollection, open_maps
 if TYPE_CHECKING:
     from adubench.datasets.splits import Split
     from adubench.evaluators.analysis_run import TrackAnalysis
-    from adubench.evaluators.region_run import RegionRequest, TrackRegions
+    from adubench.evaluators.region_run import TrackRegions
     from adubench.evaluators.result import EvaluationResult
     from adubench.evaluators.run import TrackScores
+    from adubench.evaluators.uncertainty_run import UncertaintyMaps
 
-KINDS = ("depth", "scaled-disparity", "sigmoid-disparity", "pixel-disparity")
 DATA_ROOT_VARIABLE = "ADUBENCH_DATA_ROOT"
-
-
-@dataclass(frozen=True, slots=True)
-class EvalOptions:
-    """How to evaluate; every field is an option of `adubench eval`.
-
-    Attributes:
-        kind: what the predictions are, one of `KINDS`.
-        png_scale: metres (or disparity) = PNG code / png_scale.
-        alignment: overrides the protocol's alignment and changes its printed name.
-        crop: likewise.
-        cap: likewise, in metres.
-        min_depth: likewise, in metres.
-        max_depth: likewise, in metres.
-        allow_missing: score the predictions there are and mark the result partial.
-        allow_empty: images without valid pixels are no fault.
-        compat: treat NaN as the reference implementation does.
-        workers: processes; 0 takes every core.
-        cache: folder for packed ground truth; None for the user's cache folder; "off" for none.
-        label: how tables call the result; default the source's name.
-        regions: sum over regions too.
-    """
-
-    kind: str = "depth"
-    png_scale: float = 256.0
-    alignment: str | None = None
-    crop: str | None = None
-    cap: float | None = None
-    min_depth: float | None = None
-    max_depth: float | None = None
-    allow_missing: bool = False
-    allow_empty: bool = False
-    compat: bool = False
-    workers: int = 1
-    cache: str | Path | None = None
-    label: str | None = None
-    regions: RegionRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,14 +267,15 @@ def _with_analysis(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[_Plan, dict[int, TrackAnalysis]]:
     """Open what is to be measured besides the whole image, track by track; nothing where nothing is asked for."""
-    if options.regions is None:
+    if options.regions is None and options.uncertainty is None:
         return plan, {}
     from adubench.evaluators.analysis_run import TrackAnalysis
 
     tracks, opened = list(plan.tracks), {}
     for t, track in enumerate(plan.tracks):
         if track.protocols:
-            opened[t] = TrackAnalysis(_open_regions(plan, t, items, options, paths, progress))
+            regions = _open_regions(plan, t, items, options, paths, progress) if options.regions else None
+            opened[t] = TrackAnalysis(regions, _open_uncertainty(plan, t, items, options, regions))
             tracks[t] = dataclasses.replace(track, analysis=opened[t].of_frames())
     return dataclasses.replace(plan, tracks=tuple(tracks)), opened
 
@@ -348,6 +313,29 @@ def _open_regions(
         workers=options.workers,
         progress=progress,
     )
+
+
+def _open_uncertainty(
+    plan: _Plan, t: int, items: Sequence[Item], options: EvalOptions, regions: TrackRegions | None
+) -> UncertaintyMaps | None:
+    """Find the uncertainty maps of a track's frames by the rules for predictions."""
+    request, frames = options.uncertainty, [item for item in items if item.frames[t] is not None]
+    if request is None or not frames:
+        return None
+    from adubench.evaluators.uncertainty_run import open_maps_of
+
+    maps = open_maps(request.maps, what="uncertainty map", png_scale=options.png_scale)
+    try:
+        if plan.split is not None:
+            found = _match_split(maps, plan.split, plan.frames)
+        else:
+            single = getattr(plan.readers[t], "single", False)
+            found = match_by_stem([f.name for f in plan.frames[t]], maps, single=single)
+    except (DataError, ProtocolError) as error:
+        raise DataError(str(error).replace("prediction", "uncertainty map")) from None
+    pixels = plan.tracks[t].reader.read(frames[0].frames[t]).values.size
+    tested = regions.tested() if regions is not None else ()
+    return open_maps_of(request, maps, found.keys, [item.name for item in frames], pixels, tested)
 
 
 def _check_counts(plan: _Plan, options: EvalOptions) -> None:

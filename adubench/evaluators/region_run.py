@@ -119,6 +119,11 @@ class TrackRegions:
     least_per_image: int
     notes: tuple[str, ...] = ()
 
+    def tested(self) -> tuple[str, ...]:
+        """Regions that the uncertainty is tested in: those of the families, without products and rests."""
+        known = regions(self.source.parameters)
+        return tuple(r.name for r in known if r.name != "all" and r.family != "cross" and not r.only_if_filled)
+
 
 def needed_inputs(parameters: RegionParameters) -> frozenset[str]:
     """Kinds of input that some regions are computed from."""

@@ -73,7 +73,10 @@ def render_evaluation(
     """
     from adubench.reports.formats import render_rich
     from adubench.reports.regions import region_tables
+    from adubench.reports.uncertainty import uncertainty_tables
 
     lines = [banner(result) for result in results]
-    tables = [evaluation_table(results, style), *(t for result in results for t in region_tables(result, style))]
+    tables = [evaluation_table(results, style)]
+    for result in results:
+        tables += [*region_tables(result, style), *uncertainty_tables(result)]
     return "\n".join(lines) + "\n\n" + render_rich(tables, width=width, color=color)

@@ -100,12 +100,3 @@ def moment_sums(
         out[14] += s14
     out[0] = n
     return out
-
-
-@njit(cache=True, nogil=True)
-def sequential_sum(values: NDArray[np.float32]) -> Any:
-    """Return the float32 left-to-right sum of [n]; no reassociation."""
-    total = np.float32(0)
-    for i in range(values.size):
-        total += values[i]
-    return total

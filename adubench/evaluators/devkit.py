@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.evaluators.moments import compiled_in_use
 from adubench.io.maps import DepthMap
 
 FloatArray = NDArray[np.float32]
@@ -48,6 +47,7 @@ LEADERBOARD: dict[str, tuple[str, float]] = {
     "iRMSE": ("inverse rmse", 1000.0),
 }
 MISSING = np.float32(-1)
+_BLOCK = 8192
 
 
 def given_pixels(depth: DepthMap) -> NDArray[np.bool_]:
@@ -140,14 +140,10 @@ def float32_errors(gt: FloatArray, pred: FloatArray) -> FloatArray:
     if g.size == 0:
         return np.full(9, np.nan, np.float32)
     with np.errstate(all="ignore"):
-        d = np.abs(g - p)
-        square = d * d
-        w = np.abs(1.0 / g.astype(np.float64) - 1.0 / p.astype(np.float64)).astype(np.float32)
-        log = np.log(g) - np.log(p)
-        size = np.abs(log)
+        total = np.zeros(9, np.float32)
+        for start in range(0, g.size, _BLOCK):
+            total = running_sums(_terms(g[start : start + _BLOCK], p[start : start + _BLOCK]), total)
         n = np.float32(g.size)
-        terms = (d, square, w, w * w, size, size * size, d / g, square / (g * g), log)
-        total = running_sums(terms)
         mean = [t / n for t in total]
         spread = np.sqrt(total[5] / n - (total[8] * total[8]) / (n * n))
         root = [np.sqrt(m) for m in mean]
@@ -155,17 +151,31 @@ def float32_errors(gt: FloatArray, pred: FloatArray) -> FloatArray:
     return np.array(out, np.float32)
 
 
-def running_sums(terms: Sequence[FloatArray]) -> list[np.float32]:
-    """Left-to-right float32 sums of vectors [n], every addition rounded; numpy's own sum adds pairwise."""
-    if compiled_in_use():
-        from adubench.evaluators._kernels import sequential_sum
+def _terms(g: FloatArray, p: FloatArray) -> tuple[FloatArray, ...]:
+    """The nine summands of every pixel, each rounded to float32 as the devkit's expressions round it."""
+    d = np.abs(g - p)
+    square = d * d
+    w = np.abs(1.0 / g.astype(np.float64) - 1.0 / p.astype(np.float64)).astype(np.float32)
+    log = np.log(g) - np.log(p)
+    size = np.abs(log)
+    return d, square, w, w * w, size, size * size, d / g, square / (g * g), log
 
-        return [np.float32(sequential_sum(term)) for term in terms]
-    # Reducing the outer axis adds row after row in memory order: the running sums of all vectors at once.
-    rows = np.empty((terms[0].size, len(terms)), np.float32)
+
+def running_sums(terms: Sequence[FloatArray], total: FloatArray) -> FloatArray:
+    """Go on with left-to-right float32 sums, every addition rounded; numpy's own sum adds pairwise.
+
+    Args:
+        terms: k vectors [n].
+        total: float32 [k], the sums so far.
+    """
+    # Reducing the outer axis adds row after row in memory order: the running sums of all vectors at once. Blocks keep
+    # the rows in the cache.
+    rows = np.empty((terms[0].size + 1, len(terms)), np.float32)
+    rows[0] = total
     for i, term in enumerate(terms):
-        rows[:, i] = term
-    return list(np.add.reduce(rows, axis=0))
+        rows[1:, i] = term
+    out: FloatArray = np.add.reduce(rows, axis=0)
+    return out
 
 
 def in_our_units(errors: FloatArray) -> dict[str, float]:

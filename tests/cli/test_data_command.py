@@ -123,16 +123,16 @@ def test_predictions_round_trip(tmp_path, archival):
 def test_stale_packs_are_rebuilt_and_fresh_ones_kept(tmp_path):
     gt, pack = tmp_path / "gt", tmp_path / "gt.h5"
     save(gt / "a.png", codes(0))
-    assert "written" in invoke("pack", "--gt", gt, "-o", pack).stderr
+    assert "written" in invoke("pack", "--gt", gt, "-o", pack).output
     before = pack.read_bytes()
-    assert "up to date" in invoke("pack", "--gt", gt, "-o", pack).stderr
-    assert "written" in invoke("pack", "--gt", gt, "-o", pack, "--force").stderr
+    assert "up to date" in invoke("pack", "--gt", gt, "-o", pack).output
+    assert "written" in invoke("pack", "--gt", gt, "-o", pack, "--force").output
     save(gt / "a.png", codes(1))
-    assert "1 source files changed" in invoke("pack", "--gt", gt, "-o", pack).stderr
+    assert "1 source files changed" in invoke("pack", "--gt", gt, "-o", pack).output
     assert pack.read_bytes() != before
     save(gt / "b.png", codes(2))
-    assert "other maps" in invoke("pack", "--gt", gt, "-o", pack).stderr
-    assert "layout" in invoke("pack", "--gt", gt, "-o", pack, "--archival").stderr
+    assert "other maps" in invoke("pack", "--gt", gt, "-o", pack).output
+    assert "layout" in invoke("pack", "--gt", gt, "-o", pack, "--archival").output
     pack.write_bytes(b"something else")
     with pytest.raises(DataError, match="is no pack"):
         invoke("pack", "--gt", gt, "-o", pack)

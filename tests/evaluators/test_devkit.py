@@ -116,5 +116,7 @@ def test_compiled_sums_have_the_same_digits():
 def test_running_sums_add_left_to_right(n):
     """numpy's own sum adds pairwise; the digits of the devkit need one addition after the other."""
     terms = [np.random.default_rng(i).lognormal(0, 2, n).astype(np.float32) for i in range(9)]
-    got = devkit.running_sums(terms)
+    got = np.zeros(9, np.float32)
+    for start in range(0, n, 777):
+        got = devkit.running_sums([t[start : start + 777] for t in terms], got)
     assert [float(v) for v in got] == [float(np.cumsum(t, dtype=np.float32)[-1]) for t in terms]

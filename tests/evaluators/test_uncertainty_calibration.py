@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 from scipy.stats import laplace, norm
 
 from adubench.errors import ProtocolError, UsageError
@@ -42,7 +43,7 @@ def test_crps_is_the_integral_of_its_definition(residual, sigma):
         (norm(0, sigma), C.crps_gaussian),
         (laplace(0, sigma / math.sqrt(2)), C.crps_laplace),
     ):
-        want = np.trapezoid((density.cdf(x) - (x >= residual)) ** 2, x)
+        want = trapezoid((density.cdf(x) - (x >= residual)) ** 2, x)
         assert found(np.array([residual]), np.array([sigma]))[0] == close(want, abs=2e-4)
 
 

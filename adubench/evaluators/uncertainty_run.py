@@ -142,12 +142,20 @@ class UncertaintyMaps:
                 f"{sizes[1]}; both must be maps of one size."
             )
         if shapes[0] == gt.shape:
-            return found.take(final.index), kind
+            return _taken(found, final.index), kind
         if protocol.kitti_window and shapes[0] == crops.KB_WINDOW and crops.fits_window(gt.shape):
             at = ValidPixels(final.index, np.empty(0, np.float32), 1.0, slice(None))
             return predicted_at(protocol, gt, Prediction(DepthMap(found.quantity())), at, frame=frame), kind
         sigma, kind = to_resizable(found.quantity(), kind, self.maps.where(self.keys[frame]))
         return bilinear_take(sigma.astype(np.float32), gt.shape, final.index), kind
+
+
+def _taken(found: DepthMap, index: NDArray[Any]) -> NDArray[Any]:
+    """Gather values in the precision they are stored in: equal and nearly equal values decide rankings."""
+    if not np.issubdtype(found.values.dtype, np.floating):
+        return found.take(index)
+    values: NDArray[Any] = found.values.reshape(-1).take(index)
+    return values if found.scale == 1.0 else values / found.scale
 
 
 def open_maps_of(

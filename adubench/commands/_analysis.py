@@ -32,6 +32,8 @@ _REGION_FIELDS = {
     "save_masks": "overlays",
 }
 
+# Options of regions that boundary metrics read too.
+_SHARED = ("edge_preset", "edge_gap", "edge_kappa", "intrinsics", "semantic", "ext_edges")
 _UNCERTAINTY_FIELDS = {
     "uncertainty_maps": "maps",
     "uncertainty_kind": "kind",
@@ -72,6 +74,14 @@ _OPTIONS = (
     click.option("--ext-edges", type=_PATH, help="Edges drawn by people (PNG or text) by frame name."),
     click.option("--cache-regions", help="Folder where masks are kept, or 'off'. Default: the cache folder."),
     click.option("--save-masks", type=_PATH, help="Write pictures of the masks there."),
+    click.option(
+        "--boundary-metrics",
+        is_flag=False,
+        flag_value="default",
+        metavar="[=LIST]",
+        help="Score object boundaries too: alone what suits the ground truth; =all, or =dbe,sbf1,... (only with '=').",
+    ),
+    click.option("--reference-quirks", is_flag=True, help="Boundary metrics without the masks that references lack."),
     click.option("--uncertainty", is_flag=True, help="Measure uncertainty maps too; needs the two options below."),
     click.option("--uncertainty-maps", type=_PATH, help="One map per prediction, named and sized like it."),
     click.option(
@@ -95,12 +105,13 @@ def take_requests(arguments: dict[str, Any]) -> dict[str, Any]:
     """Take the arguments of these options out of a command's and make fields of `EvalOptions` of them.
 
     Raises:
-        UsageError: an option that only serves `--regions`, without it.
+        UsageError: an option without the one that it serves, or unknown names.
     """
-    return _regions(arguments) | _uncertainty(arguments)
+    found = _boundaries(arguments)
+    return found | _regions(arguments, shared=_SHARED if found else ()) | _uncertainty(arguments)
 
 
-def _regions(arguments: dict[str, Any]) -> dict[str, Any]:
+def _regions(arguments: dict[str, Any], shared: tuple[str, ...]) -> dict[str, Any]:
     from adubench.errors import UsageError
 
     families = arguments.pop("regions")
@@ -110,9 +121,25 @@ def _regions(arguments: dict[str, Any]) -> dict[str, Any]:
 
         return {"regions": RegionRequest(families=families, **values)}
     for option, field in _REGION_FIELDS.items():
-        if values[field] not in (None, (), False) and option != "region_min_px":
+        if values[field] not in (None, (), False) and option not in ("region_min_px", *shared):
             raise UsageError(f"--{option.replace('_', '-')} belongs to --regions: add --regions.")
     return {}
+
+
+def _boundaries(arguments: dict[str, Any]) -> dict[str, Any]:
+    from adubench.errors import UsageError
+
+    groups, quirks = arguments.pop("boundary_metrics"), arguments.pop("reference_quirks")
+    if groups is None:
+        if quirks:
+            raise UsageError("--reference-quirks belongs to --boundary-metrics: add --boundary-metrics.")
+        return {}
+    from adubench.evaluators.boundary_run import BoundaryRequest, check_request
+
+    values = {_REGION_FIELDS[option]: arguments[option] for option in _SHARED}
+    request = BoundaryRequest(groups=groups, reference_quirks=quirks, **values)
+    check_request(request)
+    return {"boundaries": request}
 
 
 def _uncertainty(arguments: dict[str, Any]) -> dict[str, Any]:

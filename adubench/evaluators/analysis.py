@@ -15,6 +15,8 @@ from adubench.evaluators.final_pixels import FinalPixels, final_pixels
 from adubench.evaluators.region_moments import moments_by_code
 
 if TYPE_CHECKING:
+    from adubench.evaluators.boundary_run import BoundaryScorer
+    from adubench.evaluators.boundary_scores import FrameBoundaries
     from adubench.evaluators.protocols import Protocol
     from adubench.evaluators.region_layout import RegionCodes
     from adubench.evaluators.region_source import RegionSource
@@ -34,11 +36,13 @@ class FrameDetails:
         rows: float64 [R, 15], one row per region; None without regions.
         absent: family -> why it has no mask in this image.
         uncertainty: the record; None without uncertainty, or for images with fewer than two pixels.
+        boundaries: scores of object boundaries, or None.
     """
 
     rows: FloatArray | None = None
     absent: dict[str, str] = field(default_factory=dict)
     uncertainty: ImageUncertainty | None = None
+    boundaries: FrameBoundaries | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,13 @@ class FrameAnalysis:
         regions: gives the regions of a frame, or None.
         names: the regions to sum over.
         uncertainty: maps and how to measure them, or None.
+        boundaries: scores boundaries, or None.
     """
 
     regions: RegionSource | None = None
     names: tuple[str, ...] = ()
     uncertainty: UncertaintyMaps | None = None
+    boundaries: BoundaryScorer | None = None
 
     def measure(
         self,
@@ -90,7 +96,10 @@ class FrameAnalysis:
             record = None
             if self.uncertainty is not None:
                 record = self.uncertainty.measure(protocol, gt, prediction, final, masks, name)
-            out.append(FrameDetails(rows, codes.absent if codes is not None else {}, record))
+            found = None
+            if self.boundaries is not None:
+                found = self.boundaries.measure(protocol, prediction, final, name, key)
+            out.append(FrameDetails(rows, codes.absent if codes is not None else {}, record, found))
         return tuple(out)
 
 

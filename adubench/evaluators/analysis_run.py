@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adubench.evaluators.analysis import FrameAnalysis
+from adubench.evaluators.boundary_run import BoundaryScorer, add_boundaries
 from adubench.evaluators.region_run import TrackRegions, add_regions
 from adubench.evaluators.uncertainty_run import UncertaintyMaps, add_uncertainty
 
@@ -23,16 +24,18 @@ class TrackAnalysis:
     Attributes:
         regions: opened regions, or None.
         uncertainty: the maps of its frames, or None.
+        boundaries: scores boundaries, or None.
     """
 
     regions: TrackRegions | None = None
     uncertainty: UncertaintyMaps | None = None
+    boundaries: BoundaryScorer | None = None
 
     def of_frames(self) -> FrameAnalysis:
         """Return the part that workers need."""
         if self.regions is None:
-            return FrameAnalysis(uncertainty=self.uncertainty)
-        return FrameAnalysis(self.regions.source, self.regions.names, self.uncertainty)
+            return FrameAnalysis(uncertainty=self.uncertainty, boundaries=self.boundaries)
+        return FrameAnalysis(self.regions.source, self.regions.names, self.uncertainty, self.boundaries)
 
     def add_to(self, result: EvaluationResult, details: Sequence[FrameDetails]) -> None:
         """Put what was measured, one entry per frame, into the result of one protocol."""
@@ -41,3 +44,5 @@ class TrackAnalysis:
         if self.uncertainty is not None:
             add_uncertainty(result, [d.uncertainty for d in details], self.uncertainty.options)
             result.provenance["uncertainty_maps"] = str(self.uncertainty.maps.root)
+        if self.boundaries is not None:
+            add_boundaries(result, [d.boundaries for d in details if d.boundaries is not None], self.boundaries)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from adubench.evaluators.boundary_run import BoundaryRequest
+    from adubench.evaluators.protocols import Protocol
     from adubench.evaluators.region_run import RegionRequest
     from adubench.evaluators.uncertainty_run import UncertaintyRequest
 
@@ -33,6 +35,7 @@ class EvalOptions:
         label: how tables call the result; default the source's name.
         regions: sum over regions too.
         uncertainty: measure uncertainty maps too.
+        boundaries: score object boundaries too.
     """
 
     kind: str = "depth"
@@ -50,3 +53,14 @@ class EvalOptions:
     label: str | None = None
     regions: RegionRequest | None = None
     uncertainty: UncertaintyRequest | None = None
+    boundaries: BoundaryRequest | None = None
+
+    def applied_to(self, protocol: Protocol) -> Protocol:
+        """Return a protocol with the overrides, which change its printed name."""
+        return protocol.with_options(
+            crop=self.crop,
+            cap=self.cap,
+            min_depth=self.min_depth,
+            max_depth=self.max_depth,
+            alignment=self.alignment,
+        )

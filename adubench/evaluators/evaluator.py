@@ -29,6 +29,8 @@ from adubench.io.collection import MapCollection, open_maps
 if TYPE_CHECKING:
     from adubench.datasets.splits import Split
     from adubench.evaluators.analysis_run import TrackAnalysis
+    from adubench.evaluators.boundary_run import BoundaryScorer
+    from adubench.evaluators.region_reader import FrameReader
     from adubench.evaluators.region_run import TrackRegions
     from adubench.evaluators.result import EvaluationResult
     from adubench.evaluators.run import TrackScores
@@ -122,17 +124,7 @@ def _protocols(names: str | Sequence[str] | None, default: str | None, options: 
         wanted = [default or "full-frame"]
     if "all" in wanted:
         wanted = list(PROTOCOLS)
-    return tuple(_with_options(get_protocol(name), options) for name in dict.fromkeys(wanted))
-
-
-def _with_options(protocol: Protocol, options: EvalOptions) -> Protocol:
-    return protocol.with_options(
-        crop=options.crop,
-        cap=options.cap,
-        min_depth=options.min_depth,
-        max_depth=options.max_depth,
-        alignment=options.alignment,
-    )
+    return tuple(options.applied_to(get_protocol(name)) for name in dict.fromkeys(wanted))
 
 
 def _plan_folder(
@@ -267,7 +259,7 @@ def _with_analysis(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[_Plan, dict[int, TrackAnalysis]]:
     """Open what is to be measured besides the whole image, track by track; nothing where nothing is asked for."""
-    if options.regions is None and options.uncertainty is None:
+    if options.regions is None and options.uncertainty is None and options.boundaries is None:
         return plan, {}
     from adubench.evaluators.analysis_run import TrackAnalysis
 
@@ -275,7 +267,8 @@ def _with_analysis(
     for t, track in enumerate(plan.tracks):
         if track.protocols:
             regions = _open_regions(plan, t, items, options, paths, progress) if options.regions else None
-            opened[t] = TrackAnalysis(regions, _open_uncertainty(plan, t, items, options, regions))
+            maps = _open_uncertainty(plan, t, items, options, regions)
+            opened[t] = TrackAnalysis(regions, maps, _open_boundaries(plan, t, items, options, paths))
             tracks[t] = dataclasses.replace(track, analysis=opened[t].of_frames())
     return dataclasses.replace(plan, tracks=tuple(tracks)), opened
 
@@ -289,20 +282,17 @@ def _open_regions(
     progress: Callable[[int, int], None] | None,
 ) -> TrackRegions:
     from adubench.datasets import gt_cache
-    from adubench.datasets.frame_inputs import open_inputs
     from adubench.evaluators import region_run
-    from adubench.evaluators.region_reader import FrameReader
 
     request, reader, protocol = options.regions, plan.readers[t], plan.tracks[t].protocols[0]
     assert request is not None
-    roots = [Path(str(paths[key])) if paths[key] is not None else None for key in ("data_root", "ground_truth")]
     named = {"images": request.images, "labels": request.labels, "edges": request.edges}
-    places = open_inputs(plan.split, reader, *roots, **named, intrinsics=request.intrinsics)
+    needs = region_run.needed_inputs(request.parameters(protocol))
     frames = [(item.name, item.frames[t]) for item in items if item.frames[t] is not None]
     return region_run.open_track(
         request,
         protocol,
-        FrameReader(plan.tracks[t].reader, places, region_run.needed_inputs(request.parameters(protocol))),
+        _frame_reader(plan, t, paths, needs, **named, intrinsics=request.intrinsics),
         frames,
         truth_paths=reader.paths,
         kind=reader.kind,
@@ -313,6 +303,31 @@ def _open_regions(
         workers=options.workers,
         progress=progress,
     )
+
+
+def _frame_reader(
+    plan: _Plan, t: int, paths: Mapping[str, str | Path | None], needs: frozenset[str], **named: Any
+) -> FrameReader:
+    """Read images, labels, edges and intrinsics where the user says or where the data set has them."""
+    from adubench.datasets.frame_inputs import open_inputs
+    from adubench.evaluators.region_reader import FrameReader
+
+    roots = [Path(str(paths[key])) if paths[key] is not None else None for key in ("data_root", "ground_truth")]
+    return FrameReader(plan.tracks[t].reader, open_inputs(plan.split, plan.readers[t], *roots, **named), needs)
+
+
+def _open_boundaries(
+    plan: _Plan, t: int, items: Sequence[Item], options: EvalOptions, paths: Mapping[str, str | Path | None]
+) -> BoundaryScorer | None:
+    request = options.boundaries
+    if request is None:
+        return None
+    from adubench.evaluators.boundary_run import BoundaryScorer
+
+    named = {"labels": request.labels, "edges": request.edges, "intrinsics": request.intrinsics}
+    reader = _frame_reader(plan, t, paths, request.needs(), **named)
+    keys = [item.frames[t] for item in items if item.frames[t] is not None]
+    return BoundaryScorer(*request.settle(reader, keys), reader)
 
 
 def _open_uncertainty(

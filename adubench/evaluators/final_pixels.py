@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.evaluators import devkit
+from adubench.evaluators import crops, devkit
 from adubench.evaluators.alignment import align
 from adubench.evaluators.scoring import (
     ValidPixels,
@@ -95,36 +95,40 @@ def _filled(
 
 def dense_prediction(
     protocol: Protocol, gt: SparseDepth, prediction: Prediction, final: FinalPixels, *, frame: str = ""
-) -> FloatArray:
-    """Give the prediction at every pixel of the ground truth's grid, aligned and clamped, float32 [H, W].
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Give the prediction at every pixel of the ground truth's grid, aligned and clamped.
 
-    The alignment is solved on the scored pixels and applied to all; where a map covers the image in part only, the rest
-    is 0.
+    The alignment is solved on the scored pixels and applied to all.
+
+    Returns:
+        float32 [H, W], 0 where there is no finite prediction, and bool [H, W]: where the prediction's map lies (a
+        window covers the image in part only).
     """
     height, width = gt.shape
     whole = np.arange(height * width)
-    pixels = ValidPixels(whole, np.zeros(whole.size, np.float32), 1.0, slice(None))
     if protocol.missing == "fill":
         pred, _ = devkit.filled_at(prediction.map, whole)
     else:
+        pixels = ValidPixels(whole, np.zeros(whole.size, np.float32), 1.0, slice(None))
         pred = predicted_at(protocol, gt, prediction, pixels, frame=frame)
-    outside = ~(pred > 0)
     if protocol.alignment != "none":
-        pred = _aligned_everywhere(protocol, gt, prediction, final, pred, frame)
-    out = np.where(outside, np.float32(0), clamp(protocol, pred)).astype(np.float32)
-    dense: FloatArray = out.reshape(height, width)
-    return dense
+        pred = _aligned_everywhere(protocol, final, pred)
+    covered = np.ones(gt.shape, np.bool_)
+    if protocol.kitti_window and prediction.map.shape == crops.KB_WINDOW != gt.shape:
+        top, left = crops.kb_window(height, width)
+        covered[:] = False
+        covered[top : top + crops.KB_HEIGHT, left : left + crops.KB_WIDTH] = True
+    out = clamp(protocol, pred)
+    dense: FloatArray = np.where(np.isfinite(out), out, np.float32(0)).reshape(height, width)
+    return dense, covered
 
 
-def _aligned_everywhere(
-    protocol: Protocol, gt: SparseDepth, prediction: Prediction, final: FinalPixels, pred: FloatArray, frame: str
-) -> FloatArray:
+def _aligned_everywhere(protocol: Protocol, final: FinalPixels, pred: FloatArray) -> FloatArray:
     """Solve on the scored pixels, apply to all: they stand first in one list, marked as the ones to solve on."""
-    at = final.index
-    raw = pred.take(at)
+    raw = pred.take(final.index)
     both = np.concatenate([raw, pred])
     truth = np.concatenate([final.gt, np.ones(pred.size, np.float32)])
     usable: NDArray[Any] = np.zeros(both.size, np.bool_)
-    usable[: at.size] = ~np.isnan(raw)
+    usable[: raw.size] = ~np.isnan(raw)
     aligned, _ = align(protocol.alignment, truth, both, usable=usable)
-    return np.asarray(aligned[at.size :], np.float32)
+    return np.asarray(aligned[raw.size :], np.float32)

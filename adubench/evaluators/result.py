@@ -78,6 +78,7 @@ class EvaluationResult:
         per_image: columns of equal length: `frame`, `drive`, `n_pixels`, then the metrics.
         regions: region -> its metrics (pooled; `all`: the protocol's aggregation) and sizes.
         uncertainty: scores and curves of uncertainty maps; empty without them.
+        boundaries: scores of object boundaries and what they depend on; empty without them.
         moments: the moment table, None when its file is not beside the JSON.
         issues: names behind the counts (`missing_prediction`, `empty_ground_truth`, `invalid_values`, ...).
         warnings: sentences that a reader of the numbers must see.
@@ -94,6 +95,7 @@ class EvaluationResult:
     per_image: dict[str, list[Any]]
     regions: dict[str, dict[str, Any]] = field(default_factory=dict)
     uncertainty: dict[str, Any] = field(default_factory=dict)
+    boundaries: dict[str, Any] = field(default_factory=dict)
     moments: MomentTable | None = None
     issues: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -107,7 +109,8 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object (without the moment table's file entry)."""
-        measured = {"uncertainty": self.uncertainty} if self.uncertainty else {}
+        sections = {"uncertainty": self.uncertainty, "boundaries": self.boundaries}
+        measured = {name: section for name, section in sections.items() if section}
         return {
             "label": self.label,
             "protocol": self.protocol,
@@ -226,7 +229,7 @@ def load_results(path: str | Path) -> list[EvaluationResult]:
 
 _RESULT_FIELDS = {
     "protocol", "split", "counts", "provenance", "summary", "aggregates", "per_image", "regions", "issues", "warnings",
-    "uncertainty",
+    "uncertainty", "boundaries",
 }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ class ResultEntry(BaseModel):
     per_image: dict[str, list[Any]]
     regions: dict[str, dict[str, Any]] = {}
     uncertainty: dict[str, Any] = {}
+    boundaries: dict[str, Any] = {}
     issues: dict[str, list[str]] = {}
     warnings: list[str] = []
     moment_table: TableEntry | None = None

@@ -17,7 +17,7 @@ from adubench.evaluators import region_options
 from adubench.evaluators.region_params import FAMILIES, RegionParameters, region_names, regions
 from adubench.evaluators.region_reader import FrameReader
 from adubench.evaluators.region_source import RegionSource, count_absent, open_regions
-from adubench.evaluators.region_summary import LEAST_PER_IMAGE, region_summary, shown_regions
+from adubench.evaluators.region_summary import LEAST_IMAGES, LEAST_PER_IMAGE, region_summary, shown_regions
 from adubench.evaluators.result import EvaluationResult, MomentTable
 
 if TYPE_CHECKING:
@@ -239,7 +239,9 @@ def add_regions(result: EvaluationResult, details: Sequence[FrameDetails], opene
     result.moments = MomentTable(
         result.moments.frames, result.moments.drives, kept, values, parameters.to_dict() | opened.facts
     )
-    summary = region_summary(values, kept, least_per_image=opened.least_per_image)
+    # A set of a few images has rows to print too: the rule guards against rows that most images lack.
+    least_images = min(LEAST_IMAGES, int((values[:, 0, 0] > 0).sum()))
+    summary = region_summary(values, kept, least_per_image=opened.least_per_image, least_images=least_images)
     for name in kept[1:]:
         result.regions[name] = summary[name] | {"family": records[name].family, "title": records[name].title}
     absent = count_absent([d.absent for d in details])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adubench.commands._analysis import analysis_options, take_requests
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,6 +21,7 @@ Examples:
   adubench eval disps.npy --split eigen --protocol kitti-eigen-raw --kind scaled-disparity
   adubench eval predictions.zip --split eigen --protocol all
   adubench eval my_maps/ --gt my_truth/ --protocol full-frame --max-depth 80
+  adubench eval predictions/ --split eigen --data-root KITTI --regions -o result.json
 """
 
 
@@ -49,6 +52,7 @@ Examples:
 @click.option("--workers", default=1, show_default=True, help="Processes; 0 takes every core.")
 @click.option("--cache", help="Folder for packed ground truth, or 'off'. Default: the user's cache folder.")
 @click.option("--label", help="How tables call this result. Default: the name of SOURCE.")
+@analysis_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write the result (JSON, moment table beside it)."
 )
@@ -82,7 +86,7 @@ def command(
         table_path_of(output)  # refuse before the work, not after it
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
-    options = EvalOptions(**rest)
+    options = EvalOptions(**take_requests(rest), **rest)
     with progress_bar("scoring") as progress:
         results = evaluate(
             source,

@@ -100,8 +100,9 @@ def _differences(first: EvaluationResult, other: EvaluationResult) -> list[str]:
     if None not in kinds and kinds[0] != kinds[1] and (None in prints or prints[0] != prints[1]):
         found.append(f"{other.label} was scored against ground truth '{kinds[0]}', {first.label} against '{kinds[1]}'.")
     tables = [r.moments.parameters if r.moments else None for r in (other, first)]
-    if None not in tables and tables[0] != tables[1]:
-        found.append(f"{other.label} and {first.label} use other region parameters ({tables[0]} and {tables[1]}).")
+    if all(tables) and tables[0] != tables[1]:  # without regions on one side, `all` is all there is to compare
+        digests = [str(table.get("digest", "unknown")) if table else "" for table in tables]
+        found.append(f"{other.label} and {first.label} use other region parameters ({' and '.join(digests)}).")
     return found
 
 

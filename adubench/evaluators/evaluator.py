@@ -19,54 +19,24 @@ from adubench.datasets.frames import FrameKey, driving_stereo_stem, parse_kitti
 from adubench.datasets.ground_truth import FolderGroundTruth, GroundTruth, open_ground_truth
 from adubench.errors import AdubenchError, DataError, ProtocolError, UsageError
 from adubench.evaluators import assemble, moments
+from adubench.evaluators.eval_options import KINDS, EvalOptions
 from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
 from adubench.evaluators.protocols import PROTOCOLS, Protocol, get_protocol
 from adubench.evaluators.run import Item, Job, Track, run
-from adubench.evaluators.scoring import selection_mask
+from adubench.evaluators.scoring import selection_mask, valid_pixels
 from adubench.io.collection import MapCollection, open_maps
 
 if TYPE_CHECKING:
     from adubench.datasets.splits import Split
+    from adubench.evaluators.analysis_run import TrackAnalysis
+    from adubench.evaluators.boundary_run import BoundaryScorer
+    from adubench.evaluators.region_reader import FrameReader
+    from adubench.evaluators.region_run import TrackRegions
     from adubench.evaluators.result import EvaluationResult
     from adubench.evaluators.run import TrackScores
+    from adubench.evaluators.uncertainty_run import UncertaintyMaps
 
-KINDS = ("depth", "scaled-disparity", "sigmoid-disparity", "pixel-disparity")
 DATA_ROOT_VARIABLE = "ADUBENCH_DATA_ROOT"
-
-
-@dataclass(frozen=True, slots=True)
-class EvalOptions:
-    """How to evaluate; every field is an option of `adubench eval`.
-
-    Attributes:
-        kind: what the predictions are, one of `KINDS`.
-        png_scale: metres (or disparity) = PNG code / png_scale.
-        alignment: overrides the protocol's alignment and changes its printed name.
-        crop: likewise.
-        cap: likewise, in metres.
-        min_depth: likewise, in metres.
-        max_depth: likewise, in metres.
-        allow_missing: score the predictions there are and mark the result partial.
-        allow_empty: images without valid pixels are no fault.
-        compat: treat NaN as the reference implementation does.
-        workers: processes; 0 takes every core.
-        cache: folder for packed ground truth; None for the user's cache folder; "off" for none.
-        label: how tables call the result; default the source's name.
-    """
-
-    kind: str = "depth"
-    png_scale: float = 256.0
-    alignment: str | None = None
-    crop: str | None = None
-    cap: float | None = None
-    min_depth: float | None = None
-    max_depth: float | None = None
-    allow_missing: bool = False
-    allow_empty: bool = False
-    compat: bool = False
-    workers: int = 1
-    cache: str | Path | None = None
-    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +124,7 @@ def _protocols(names: str | Sequence[str] | None, default: str | None, options: 
         wanted = [default or "full-frame"]
     if "all" in wanted:
         wanted = list(PROTOCOLS)
-    return tuple(_with_options(get_protocol(name), options) for name in dict.fromkeys(wanted))
-
-
-def _with_options(protocol: Protocol, options: EvalOptions) -> Protocol:
-    return protocol.with_options(
-        crop=options.crop,
-        cap=options.cap,
-        min_depth=options.min_depth,
-        max_depth=options.max_depth,
-        alignment=options.alignment,
-    )
+    return tuple(options.applied_to(get_protocol(name)) for name in dict.fromkeys(wanted))
 
 
 def _plan_folder(
@@ -275,6 +235,7 @@ def _execute(
     items = _items(plan)
     compiled = moments.prefer_compiled(len(items))
     plan = _fitting(plan, items, options)
+    plan, opened = _with_analysis(plan, items, options, paths, progress)
     job = Job(items, plan.tracks, plan.predictions, options.kind, options.compat, compiled)
     results = []
     with np.errstate(all="ignore"):  # absurd depths overflow; what is not finite is counted or null
@@ -283,8 +244,113 @@ def _execute(
             context = _context(plan, t, options, paths, rows)
             scored: list[TrackScores] = [row[t] for row in rows if row[t] is not None]  # type: ignore[misc]
             for p, protocol in enumerate(track.protocols):
-                results.append(assemble.assemble(protocol, p, scored, context, compiled=compiled))
+                result = assemble.assemble(protocol, p, scored, context, compiled=compiled)
+                if t in opened:
+                    opened[t].add_to(result, [row.details[p] for row in scored])
+                results.append(result)
     return results
+
+
+def _with_analysis(
+    plan: _Plan,
+    items: Sequence[Item],
+    options: EvalOptions,
+    paths: Mapping[str, str | Path | None],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[_Plan, dict[int, TrackAnalysis]]:
+    """Open what is to be measured besides the whole image, track by track; nothing where nothing is asked for."""
+    if options.regions is None and options.uncertainty is None and options.boundaries is None:
+        return plan, {}
+    from adubench.evaluators.analysis_run import TrackAnalysis
+
+    tracks, opened = list(plan.tracks), {}
+    for t, track in enumerate(plan.tracks):
+        if track.protocols:
+            regions = _open_regions(plan, t, items, options, paths, progress) if options.regions else None
+            maps = _open_uncertainty(plan, t, items, options, regions)
+            opened[t] = TrackAnalysis(regions, maps, _open_boundaries(plan, t, items, options, paths))
+            tracks[t] = dataclasses.replace(track, analysis=opened[t].of_frames())
+    return dataclasses.replace(plan, tracks=tuple(tracks)), opened
+
+
+def _open_regions(
+    plan: _Plan,
+    t: int,
+    items: Sequence[Item],
+    options: EvalOptions,
+    paths: Mapping[str, str | Path | None],
+    progress: Callable[[int, int], None] | None,
+) -> TrackRegions:
+    from adubench.datasets import gt_cache
+    from adubench.evaluators import region_run
+
+    request, reader, protocol = options.regions, plan.readers[t], plan.tracks[t].protocols[0]
+    assert request is not None
+    named = {"images": request.images, "labels": request.labels, "edges": request.edges}
+    needs = region_run.needed_inputs(request.parameters(protocol))
+    frames = [(item.name, item.frames[t]) for item in items if item.frames[t] is not None]
+    return region_run.open_track(
+        request,
+        protocol,
+        _frame_reader(plan, t, paths, needs, **named, intrinsics=request.intrinsics),
+        frames,
+        truth_paths=reader.paths,
+        kind=reader.kind,
+        folder=region_run.mask_folder(
+            request, options.cache or gt_cache.default_cache_folder(), enough=len(frames) >= gt_cache.MIN_FRAMES
+        ),
+        pixels=lambda gt: valid_pixels(protocol, gt).index,
+        workers=options.workers,
+        progress=progress,
+    )
+
+
+def _frame_reader(
+    plan: _Plan, t: int, paths: Mapping[str, str | Path | None], needs: frozenset[str], **named: Any
+) -> FrameReader:
+    """Read images, labels, edges and intrinsics where the user says or where the data set has them."""
+    from adubench.datasets.frame_inputs import open_inputs
+    from adubench.evaluators.region_reader import FrameReader
+
+    roots = [Path(str(paths[key])) if paths[key] is not None else None for key in ("data_root", "ground_truth")]
+    return FrameReader(plan.tracks[t].reader, open_inputs(plan.split, plan.readers[t], *roots, **named), needs)
+
+
+def _open_boundaries(
+    plan: _Plan, t: int, items: Sequence[Item], options: EvalOptions, paths: Mapping[str, str | Path | None]
+) -> BoundaryScorer | None:
+    request = options.boundaries
+    if request is None:
+        return None
+    from adubench.evaluators.boundary_run import BoundaryScorer
+
+    named = {"labels": request.labels, "edges": request.edges, "intrinsics": request.intrinsics}
+    reader = _frame_reader(plan, t, paths, request.needs(), **named)
+    keys = [item.frames[t] for item in items if item.frames[t] is not None]
+    return BoundaryScorer(*request.settle(reader, keys), reader)
+
+
+def _open_uncertainty(
+    plan: _Plan, t: int, items: Sequence[Item], options: EvalOptions, regions: TrackRegions | None
+) -> UncertaintyMaps | None:
+    """Find the uncertainty maps of a track's frames by the rules for predictions."""
+    request, frames = options.uncertainty, [item for item in items if item.frames[t] is not None]
+    if request is None or not frames:
+        return None
+    from adubench.evaluators.uncertainty_run import open_maps_of
+
+    maps = open_maps(request.maps, what="uncertainty map", png_scale=options.png_scale)
+    try:
+        if plan.split is not None:
+            found = _match_split(maps, plan.split, plan.frames)
+        else:
+            single = getattr(plan.readers[t], "single", False)
+            found = match_by_stem([f.name for f in plan.frames[t]], maps, single=single)
+    except (DataError, ProtocolError) as error:
+        raise DataError(str(error).replace("prediction", "uncertainty map")) from None
+    pixels = plan.tracks[t].reader.read(frames[0].frames[t]).values.size
+    tested = regions.tested() if regions is not None else ()
+    return open_maps_of(request, maps, found.keys, [item.name for item in frames], pixels, tested)
 
 
 def _check_counts(plan: _Plan, options: EvalOptions) -> None:

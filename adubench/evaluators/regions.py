@@ -30,7 +30,7 @@ FloatArray = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
 _VOID, _SKY = 255, 10
-_THINGS = (5, 6, 7, *range(11, 19))  # pole, light, sign, person, rider, vehicles
+THINGS = (5, 6, 7, *range(11, 19))  # pole, light, sign, person, rider, vehicles
 _SKY_DISTANCE = 10.0
 _BOUNDARY, _INTERIOR = 5.0, 10.0  # pixels
 
@@ -247,7 +247,7 @@ def _add_labels(
 def semantic_edges(labels: NDArray[Any]) -> BoolArray:
     """Mark both pixels of 4-neighbour pairs with different labels, none void, at least one a thing."""
     thing = np.zeros(256, np.bool_)
-    thing[list(_THINGS)] = True
+    thing[list(THINGS)] = True
     is_thing, known = thing.take(labels), labels != _VOID
     out = np.zeros(labels.shape, np.bool_)
     for a, b in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):

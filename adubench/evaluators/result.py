@@ -77,6 +77,8 @@ class EvaluationResult:
         aggregates: `image_mean` and `pooled`, each metric -> value.
         per_image: columns of equal length: `frame`, `drive`, `n_pixels`, then the metrics.
         regions: region -> its metrics (pooled; `all`: the protocol's aggregation) and sizes.
+        uncertainty: scores and curves of uncertainty maps; empty without them.
+        boundaries: scores of object boundaries and what they depend on; empty without them.
         moments: the moment table, None when its file is not beside the JSON.
         issues: names behind the counts (`missing_prediction`, `empty_ground_truth`, `invalid_values`, ...).
         warnings: sentences that a reader of the numbers must see.
@@ -92,6 +94,8 @@ class EvaluationResult:
     aggregates: dict[str, dict[str, float]]
     per_image: dict[str, list[Any]]
     regions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
+    boundaries: dict[str, Any] = field(default_factory=dict)
     moments: MomentTable | None = None
     issues: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -105,6 +109,8 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object (without the moment table's file entry)."""
+        sections = {"uncertainty": self.uncertainty, "boundaries": self.boundaries}
+        measured = {name: section for name, section in sections.items() if section}
         return {
             "label": self.label,
             "protocol": self.protocol,
@@ -114,6 +120,7 @@ class EvaluationResult:
             "aggregates": self.aggregates,
             "regions": self.regions,
             "region_parameters": self.moments.parameters if self.moments else {},
+            **measured,
             "issues": self.issues,
             "warnings": self.warnings,
             "provenance": self.provenance,
@@ -222,6 +229,7 @@ def load_results(path: str | Path) -> list[EvaluationResult]:
 
 _RESULT_FIELDS = {
     "protocol", "split", "counts", "provenance", "summary", "aggregates", "per_image", "regions", "issues", "warnings",
+    "uncertainty", "boundaries",
 }  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class ResultEntry(BaseModel):
     aggregates: dict[str, dict[str, float | None]] = {}
     per_image: dict[str, list[Any]]
     regions: dict[str, dict[str, Any]] = {}
+    uncertainty: dict[str, Any] = {}
+    boundaries: dict[str, Any] = {}
     issues: dict[str, list[str]] = {}
     warnings: list[str] = []
     moment_table: TableEntry | None = None

@@ -19,6 +19,7 @@ from adubench.evaluators.plausibility import NO_SAMPLE, FrameSample, sample_fram
 from adubench.evaluators.scoring import FrameScore, Prediction, score_frame
 
 if TYPE_CHECKING:
+    from adubench.evaluators.analysis import FrameAnalysis, FrameDetails
     from adubench.evaluators.protocols import Protocol as ProtocolRecord
     from adubench.io.collection import MapCollection
     from adubench.io.maps import SparseDepth
@@ -59,10 +60,12 @@ class Track:
     Attributes:
         reader: where the ground truth comes from.
         protocols: the records to score under.
+        analysis: what to measure besides; None for nothing.
     """
 
     reader: GroundTruthReader
     protocols: tuple[ProtocolRecord, ...]
+    analysis: FrameAnalysis | None = None
 
     def selects_first(self) -> bool:
         """Whether the pixels that a pack stores first are all that the protocols need."""
@@ -104,11 +107,13 @@ class TrackScores:
         signature: exact integers that identify the ground truth.
         scores: one per protocol of the track.
         sample: what the frame tells about the prediction's scale.
+        details: regions and the like, one per protocol; empty without an analysis.
     """
 
     signature: tuple[int, int, int]
     scores: tuple[FrameScore, ...]
     sample: FrameSample
+    details: tuple[FrameDetails, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,8 @@ class Job:
         """Score one item in every track that has it."""
         item = self.items[position]
         only_first = all(track.selects_first() for track in self.tracks if track.protocols)
-        positions = not getattr(self.predictions, "pixel_values", False)
+        analysed = any(track.analysis is not None for track in self.tracks)
+        positions = analysed or not getattr(self.predictions, "pixel_values", False)
         depth = self._read_prediction(item.prediction, only_first)
         prediction = Prediction(depth, kind=self.kind, focal_baseline=item.focal_baseline)
         out: list[TrackScores | None] = []
@@ -139,7 +145,11 @@ class Job:
             sample = NO_SAMPLE
             if position % self._sample_step() == 0:
                 sample = sample_frame(*scores[0].sample, ranks=position < _RANK_FRAMES * self._sample_step())
-            out.append(TrackScores(signature, tuple(s.without_sample() for s in scores), sample))
+            light = tuple(s.without_sample() for s in scores)
+            details: tuple[FrameDetails, ...] = ()
+            if track.analysis is not None:
+                details = track.analysis.measure(track.protocols, gt, prediction, light, name=item.name, key=frame)
+            out.append(TrackScores(signature, light, sample, details))
         return tuple(out)
 
     def _sample_step(self) -> int:

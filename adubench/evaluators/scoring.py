@@ -207,7 +207,7 @@ def score_vectors(
         _refuse_invalid(protocol, pred, n_invalid, frame)
     step = max(1, gt.size // _SAMPLE)
     sample = (gt[::step], pred[::step])
-    aligned, info = _aligned(protocol, gt, pred, n_invalid)
+    aligned, info = aligned_prediction(protocol, gt, pred, n_invalid)
     final = clamp(protocol, aligned)
     if compat and n_invalid and protocol.clamp is None:
         row = plain_moments(gt, final, signed_ratio=True)
@@ -220,9 +220,10 @@ def score_vectors(
     return FrameScore(row, extra, n_invalid, info.get("ratio"), sample)
 
 
-def _aligned(
+def aligned_prediction(
     protocol: Protocol, gt: FloatArray, pred: FloatArray, n_invalid: int
 ) -> tuple[FloatArray, dict[str, float]]:
+    """Align as the protocol says; returns float32 [n] and the solution (`scale`, `shift`, `ratio`)."""
     if protocol.alignment == "none":
         return pred, {}
     # Where the clamp deals with NaN, NaN must not decide the scale; where NaN stays, it does, as in the references.

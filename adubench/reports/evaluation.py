@@ -71,7 +71,13 @@ def render_evaluation(
         width: columns of the terminal; None takes what the table needs.
         color: use terminal attributes.
     """
+    from adubench.reports.boundaries import boundary_tables
     from adubench.reports.formats import render_rich
+    from adubench.reports.regions import region_tables
+    from adubench.reports.uncertainty import uncertainty_tables
 
     lines = [banner(result) for result in results]
-    return "\n".join(lines) + "\n\n" + render_rich([evaluation_table(results, style)], width=width, color=color)
+    tables = [evaluation_table(results, style)]
+    for result in results:
+        tables += [*region_tables(result, style), *boundary_tables(result), *uncertainty_tables(result)]
+    return "\n".join(lines) + "\n\n" + render_rich(tables, width=width, color=color)

@@ -1,0 +1,111 @@
+"""What is measured at a frame's pixels besides the whole-image sums: regions, uncertainty, boundaries.
+
+It runs where the frame is scored, in the worker process, and gives back rows of numbers only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adubench.evaluators.final_pixels import FinalPixels, final_pixels
+from adubench.evaluators.region_moments import moments_by_code
+
+if TYPE_CHECKING:
+    from adubench.evaluators.boundary_run import BoundaryScorer
+    from adubench.evaluators.boundary_scores import FrameBoundaries
+    from adubench.evaluators.protocols import Protocol
+    from adubench.evaluators.region_layout import RegionCodes
+    from adubench.evaluators.region_source import RegionSource
+    from adubench.evaluators.scoring import FrameScore, Prediction
+    from adubench.evaluators.uncertainty import ImageUncertainty
+    from adubench.evaluators.uncertainty_run import UncertaintyMaps
+    from adubench.io.maps import SparseDepth
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDetails:
+    """What one frame adds under one protocol.
+
+    Attributes:
+        rows: float64 [R, 15], one row per region; None without regions.
+        absent: family -> why it has no mask in this image.
+        uncertainty: the record; None without uncertainty, or for images with fewer than two pixels.
+        boundaries: scores of object boundaries, or None.
+    """
+
+    rows: FloatArray | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+    uncertainty: ImageUncertainty | None = None
+    boundaries: FrameBoundaries | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAnalysis:
+    """What to measure at every frame of a track; picklable.
+
+    Attributes:
+        regions: gives the regions of a frame, or None.
+        names: the regions to sum over.
+        uncertainty: maps and how to measure them, or None.
+        boundaries: scores boundaries, or None.
+    """
+
+    regions: RegionSource | None = None
+    names: tuple[str, ...] = ()
+    uncertainty: UncertaintyMaps | None = None
+    boundaries: BoundaryScorer | None = None
+
+    def measure(
+        self,
+        protocols: tuple[Protocol, ...],
+        gt: SparseDepth,
+        prediction: Prediction,
+        scores: tuple[FrameScore, ...],
+        *,
+        name: str,
+        key: Any,
+    ) -> tuple[FrameDetails, ...]:
+        """Measure one frame under every protocol of its track.
+
+        Args:
+            protocols: the track's protocols.
+            gt: ground truth: all pixels, or those of the protocols' common selection.
+            prediction: the frame's prediction.
+            scores: what `score_frame` found, one per protocol.
+            name: the frame's name.
+            key: what readers know the frame by.
+        """
+        codes = self.regions.codes(name, key) if self.regions is not None else None
+        out = []
+        for protocol, score in zip(protocols, scores, strict=True):
+            final = final_pixels(protocol, gt, prediction, frame=name)
+            rows, masks = None, {}
+            if self.regions is not None and codes is not None:
+                layout, listed = self.regions.layout, _codes_at(codes, gt, final)
+                rows = moments_by_code(
+                    listed, codes.table, layout, final.gt, final.pred, self.names, total=score.moments
+                )
+                tested = self.uncertainty.options.regions if self.uncertainty is not None else ()
+                masks = {region: layout.member(region, codes.table).take(listed) for region in tested}
+            record = None
+            if self.uncertainty is not None:
+                record = self.uncertainty.measure(protocol, gt, prediction, final, masks, name)
+            found = None
+            if self.boundaries is not None:
+                found = self.boundaries.measure(protocol, prediction, final, name, key)
+            out.append(FrameDetails(rows, codes.absent if codes is not None else {}, record, found))
+        return tuple(out)
+
+
+def _codes_at(codes: RegionCodes, gt: SparseDepth, final: FinalPixels) -> NDArray[Any]:
+    """Look up the regions of the scored pixels."""
+    if gt.selected:
+        return codes.at(final.index)
+    listed = codes.take(final.valid.at, gt.values.size)
+    return listed if final.chosen is None else listed.take(final.chosen)

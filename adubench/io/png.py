@@ -132,7 +132,7 @@ def require_grey16(header: PngHeader, name: str) -> None:
     if header.bit_depth != 16 or header.color_type != 0:
         raise DataError(
             f"{name}: expected 16-bit single channel, got {header.description}. "
-            "KITTI depth maps are 16-bit; re-export with adubench predict, or save codes (metres * 256) as uint16."
+            "KITTI depth maps are 16-bit; save codes (metres * 256) as uint16."
         )
     check_size(header.width, header.height, name)
 

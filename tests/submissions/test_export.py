@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
@@ -337,13 +336,21 @@ def test_mutated_sources_raise_our_errors_only(tmp_path: Path) -> None:
     rng = random.Random(7)
     size = (8, 12)
     original = write_zip(tmp_path / "o.zip", {f"{i:010d}.png": png(i, size) for i in range(2)}).read_bytes()
+    refused = 0
     for _ in range(120):
         data = bytearray(original)
         for _ in range(rng.choice([1, 3])):
             data[rng.randrange(len(data))] = rng.randrange(256)
         (tmp_path / "m.zip").write_bytes(data)
-        with contextlib.suppress(AdubenchError):
-            rehearse(tmp_path / "m.zip", tmp_path / "s.zip")
+        try:
+            report = rehearse(tmp_path / "m.zip", tmp_path / "s.zip")
+        except AdubenchError:
+            refused += 1
+        else:
+            assert 1 <= report.files <= 2  # a changed name may no longer end in .png
+        written = {p.name for p in tmp_path.iterdir()} - {"o.zip", "m.zip"}
+        assert written in (set(), {"s.zip", "s.manifest.json"})
+    assert 0 < refused < 120, "mutations must reach both outcomes"
 
 
 def _full_disk(*_: object, **__: object) -> None:

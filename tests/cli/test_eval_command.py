@@ -365,6 +365,8 @@ def test_ctrl_c_in_the_middle_leaves_nothing(pairs, tmp_path, workers):
         process = subprocess.Popen(
             [sys.executable, "-m", "adubench", "eval", pred, "--gt", gt, "-o", "r.json", "--workers", str(workers)],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            # A suite that runs in the background may have been started with SIGINT ignored, and would pass that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGINT)

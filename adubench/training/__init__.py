@@ -1,0 +1,1 @@
+"""Training, checkpoints, and predictions from checkpoints. Importing the package costs no torch."""

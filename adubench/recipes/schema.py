@@ -5,7 +5,7 @@ Nothing here imports torch: a recipe can be read, listed and checked without the
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,9 +19,19 @@ Level = Annotated[int, Field(ge=0, le=3)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and an unknown key is an error."""
+    """Base of all sections: frozen; unknown keys, values of another type and numbers that are not finite are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sequences(cls, values: Any) -> Any:
+        """Take the lists of YAML and JSON as the tuples of a frozen section."""
+        if not isinstance(values, dict):
+            return values
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 class DataSection(Section):
@@ -258,6 +268,18 @@ class ValidateSection(Section):
     flip: bool | None = None
 
 
+class TestSection(Section):
+    """What the tables of experiments score after training.
+
+    Attributes:
+        split: name or list file; None: nothing is scored.
+        protocol: default is the split's own.
+    """
+
+    split: str | None = None
+    protocol: str | None = None
+
+
 class CheckpointSection(Section):
     """Files written while training; the last state is always written.
 
@@ -281,7 +303,7 @@ class LogSection(Section):
 
 
 class Recipe(Section):
-    """A whole experiment.
+    """Everything about one training, from data to evaluation.
 
     Attributes:
         name: of the recipe.
@@ -289,7 +311,7 @@ class Recipe(Section):
         source: paper and table that it follows.
         method: what a step computes.
         stages: in the order they run.
-        teacher_train: optimisation of the teacher stage; None is the same as `train`.
+        teacher_train: optimisation of the teacher stage; in a file only what differs from `train`; None: nothing does.
         expected: published numbers, metric -> value, for the table beside ours.
     """
 
@@ -309,6 +331,7 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     teacher_train: TrainSection | None = None
     validate_: ValidateSection = Field(default=ValidateSection(), alias="validate")
+    test: TestSection = TestSection()
     checkpoint: CheckpointSection = CheckpointSection()
     log: LogSection = LogSection()
     expected: dict[str, float] = {}

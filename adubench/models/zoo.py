@@ -44,6 +44,30 @@ _ENTRIES = (
         variants=("large07", "base07", "tiny07", "small", "mini"),
         status="trainable",
     ),
+    ModelEntry(
+        "densedepth",
+        "adubench.models.densedepth:build",
+        "MobileNetV2 and ResNet students with a DenseDepth decoder and depth bins (or a regression head), of TIE-KD",
+        "TIE-KD (arXiv 2402.14340)",
+        variants=("mobilenetv2", "resnet18", "resnet50"),
+        status="trainable",
+    ),
+    ModelEntry(
+        "adabins",
+        "adubench.models.adabins:build",
+        "EfficientNet-B5, U-Net decoder and adaptive bins from a mini-ViT; a teacher of TIE-KD",
+        "AdaBins (CVPR 2021, arXiv 2011.14141)",
+        variants=("official", "toolbox"),
+        status="trainable",
+    ),
+    ModelEntry(
+        "bts",
+        "adubench.models.bts:build",
+        "ResNet, ResNeXt or DenseNet encoder and local planar guidance; a teacher of TIE-KD",
+        "BTS (arXiv 1907.10326)",
+        variants=("resnet50", "densenet161", "resnet101", "resnext50", "resnext101", "densenet121"),
+        status="trainable",
+    ),
 )
 
 MODELS: dict[str, ModelEntry] = {entry.family: entry for entry in _ENTRIES}

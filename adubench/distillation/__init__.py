@@ -1,0 +1,1 @@
+"""Losses and adapters of distillation methods: pure functions and small modules, one method per file."""

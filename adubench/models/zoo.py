@@ -68,6 +68,41 @@ _ENTRIES = (
         variants=("resnet50", "densenet161", "resnet101", "resnext50", "resnext101", "densenet121"),
         status="trainable",
     ),
+    ModelEntry(
+        "monodepth2",
+        "adubench.models.monodepth2:build",
+        "ResNet encoder, U-Net decoder, sigmoid disparity on four scales; self-supervised",
+        "Monodepth2 (ICCV 2019, arXiv 1806.01260)",
+        status="trainable",
+    ),
+    ModelEntry(
+        "hr-depth",
+        "adubench.models.hr_depth:build",
+        "ResNet encoder, nested decoder with squeeze-and-excitation fusions; self-supervised",
+        "HR-Depth (AAAI 2021, arXiv 2012.07356)",
+        status="trainable",
+    ),
+    ModelEntry(
+        "hr-depth-lite",
+        "adubench.models.hr_depth:build",
+        "HR-Depth on MobileNetV3, 3.1 million parameters",
+        "HR-Depth (AAAI 2021, arXiv 2012.07356)",
+        status="trainable",
+    ),
+    ModelEntry(
+        "diffnet",
+        "adubench.models.diffnet:build",
+        "HRNet-W18 with features of all stages, channel-attention decoder; self-supervised",
+        "DIFFNet (BMVC 2021, arXiv 2110.09482)",
+        status="trainable",
+    ),
+    ModelEntry(
+        "sub-depth",
+        "adubench.models.sub_depth:build",
+        "Monodepth2, HR-Depth or DIFFNet with a predicted uncertainty beside each disparity",
+        "SUB-Depth (BMVC 2022, arXiv 2111.09692)",
+        status="trainable",
+    ),
 )
 
 MODELS: dict[str, ModelEntry] = {entry.family: entry for entry in _ENTRIES}

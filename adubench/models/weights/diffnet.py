@@ -1,0 +1,33 @@
+"""Official checkpoints of DIFFNet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adubench.models.weights.official_networks import detect_family, import_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adubench.models.weights import Imported
+
+FAMILY = "diffnet"
+
+
+def detect(source: object) -> bool:
+    """Tell whether a folder (its path) or a loaded file is of this family."""
+    return detect_family(source) == FAMILY
+
+
+def import_weights(path: Path, *, max_depth: float | None = None, dataset: str = "kitti") -> Imported:
+    """Read the folder with `encoder.pth` and `depth.pth`, or one of the two files.
+
+    Args:
+        path: the folder or file.
+        max_depth: far end of the depth range in metres, None for 100.
+        dataset: not used; the range is the same for all.
+
+    Raises:
+        CheckpointError: unreadable, incomplete, or of another family.
+    """
+    return import_folder(path, FAMILY, max_depth)

@@ -45,7 +45,9 @@ def read_config(
     return filled
 
 
-def number(config: Mapping[str, Any], key: str, *, above: float | None = None, where: str = "model configuration") -> float:
+def number(
+    config: Mapping[str, Any], key: str, *, above: float | None = None, where: str = "model configuration"
+) -> float:
     """Read a finite number.
 
     Raises:

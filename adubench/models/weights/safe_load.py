@@ -1,0 +1,121 @@
+"""Read foreign checkpoints without running anything they contain."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from adubench.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What a checkpoint may hold besides tensors and plain values: numpy arrays and scalars of plain numbers.
+_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+MAX_BYTES = 64 * 2**30
+
+
+def _allowed() -> list[Any]:
+    """List the globals that numpy arrays need, under the names of numpy 1 and numpy 2."""
+    from numpy._core import multiarray
+
+    names: list[Any] = [np.ndarray, np.dtype]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        names += [
+            (multiarray._reconstruct, f"{module}._reconstruct"),
+            (multiarray.scalar, f"{module}.scalar"),
+        ]
+    names += [type(np.dtype(name)) for name in _DTYPES]
+    return names
+
+
+def load_foreign(path: Path) -> object:
+    """Load a checkpoint of torch (zip or legacy) or safetensors onto the CPU.
+
+    Only tensors, plain values and numpy arrays of numbers are accepted; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: missing, truncated, not a checkpoint, or a pickle that wants to call something else.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint file {path}.")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    _check_container(path)
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal(path, str(error))) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again.") from error
+
+
+def _refusal(path: Path, message: str) -> str:
+    """Word what the safe unpickler refused."""
+    for marker in ("Unsupported global: GLOBAL ", "GLOBAL "):
+        if marker in message:
+            name = message.split(marker, 1)[1].split()[0]
+            return (
+                f"{path} wants to run '{name}' while loading, which no checkpoint needs: it is not safe and not loaded."
+            )
+    return f"{path} is damaged, not safe, or no checkpoint: {message.strip().splitlines()[0][:200]}."
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Load a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {_first_line(error)}.") from error
+
+
+def _check_container(path: Path) -> None:
+    """Refuse what can be refused before any unpickling: empty files, and zips that unpack to absurd sizes."""
+    size = path.stat().st_size
+    if size == 0:
+        raise CheckpointError(f"{path} is empty: fetch it again.")
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(item.file_size for item in archive.infolist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {_first_line(error)}; fetch it again.") from error
+    if unpacked > min(MAX_BYTES, 100 * size + 2**20):
+        raise CheckpointError(f"{path} unpacks from {size} to {unpacked} bytes, which no checkpoint does: not loaded.")
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message without the final stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")
+
+
+def tensors_of(source: object, path: Path) -> dict[str, Tensor]:
+    """Find the state dictionary in what `load_foreign` returned.
+
+    Args:
+        source: a state dictionary, or a dictionary that holds one under `model`, `state_dict` or `model_state_dict`.
+        path: for error messages.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    candidates: list[object] = [source]
+    if isinstance(source, dict):
+        candidates += [source.get(key) for key in ("model", "state_dict", "model_state_dict")]
+    for candidate in candidates:
+        if isinstance(candidate, dict):
+            tensors = {str(key): value for key, value in candidate.items() if isinstance(value, torch.Tensor)}
+            if tensors and len(tensors) >= len(candidate) // 2:
+                return tensors
+    raise CheckpointError(f"{path} holds no state dictionary: it is no checkpoint of a network.")

@@ -1,0 +1,218 @@
+"""Attention inside shifted 7x7 windows, shared by the Swin encoder and the FC-CRF decoder.
+
+All maps are NHWC. The order of the reference is pad, then roll (NeWCRFs, swin_transformer.py and newcrf_layers.py);
+timm rolls, then pads, which differs whenever a map is no multiple of the window.
+
+Queries, keys and values go to the fused kernel of torch as (B, windows * heads, 49, d) or (B * windows, heads, 49, d),
+two views of one contiguous tensor: the first takes a bias per window (shifted blocks), the second one bias for all
+windows, and neither ever copies the bias per image.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WINDOW = 7
+SHIFT = WINDOW // 2
+TOKENS = WINDOW * WINDOW
+TABLE_ROWS = (2 * WINDOW - 1) ** 2
+OTHER_REGION = -100.0  # the reference's logit between regions; not -inf, so that the softmax agrees to the last digit
+
+WindowOrder = Literal["official", "timm"]
+
+_MASKS_KEPT = 32
+_masks: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+
+
+@lru_cache(maxsize=1)
+def _index() -> Tensor:
+    """Build the index once; under inference mode as well it must stay usable in training."""
+    with torch.inference_mode(False):
+        rows, columns = torch.arange(TOKENS) // WINDOW, torch.arange(TOKENS) % WINDOW
+        dy = rows[:, None] - rows[None, :] + WINDOW - 1
+        dx = columns[:, None] - columns[None, :] + WINDOW - 1
+        return dy * (2 * WINDOW - 1) + dx
+
+
+def relative_position_index() -> Tensor:
+    """Return (49, 49) int64: the row of the position table for query token i and key token j (row-major tokens)."""
+    return _index().clone()
+
+
+def build_shift_mask(height: int, width: int, shift: int = SHIFT) -> Tensor:
+    """Compute the mask of shifted windows.
+
+    Args:
+        height: rows of the padded map, a multiple of 7.
+        width: columns of the padded map, a multiple of 7.
+        shift: by how many cells the map was rolled.
+
+    Returns:
+        (windows, 49, 49) float32: -100 between tokens that were not neighbours before the roll, else 0.
+    """
+
+    def labels(size: int) -> Tensor:
+        position = torch.arange(size)
+        return (position >= size - WINDOW).long() + (position >= size - shift).long()
+
+    regions = 3 * labels(height)[:, None] + labels(width)[None, :]
+    tokens = regions.view(height // WINDOW, WINDOW, width // WINDOW, WINDOW).transpose(1, 2).reshape(-1, TOKENS)
+    return (tokens[:, :, None] != tokens[:, None, :]).float() * OTHER_REGION
+
+
+def shift_mask(height: int, width: int, shift: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return `build_shift_mask` on a device; built once per size, shift, device and type, never per forward."""
+    key = (height, width, shift, device, dtype)
+    if key in _masks:
+        _masks.move_to_end(key)
+        return _masks[key]
+    with torch.inference_mode(False), torch.no_grad():
+        mask = build_shift_mask(height, width, shift).to(device=device, dtype=dtype)
+    if type(mask) is torch.Tensor:  # tracing (compile, export, fake tensors) must leave nothing behind
+        _masks[key] = mask
+        while len(_masks) > _MASKS_KEPT:
+            _masks.popitem(last=False)
+    return mask
+
+
+class WindowBias:
+    """The additive bias of one attention layer: relative positions, and the region mask if its windows are shifted.
+
+    While gradients are off the sum is computed once and kept until the map's size, the device, the type or the
+    position table changes. With gradients on it is rebuilt from the table, the mask still comes from the shared cache.
+
+    Attributes:
+        shift: 0, or 3 for shifted windows.
+        builds: how often a bias was computed (tests and benchmarks count on it).
+    """
+
+    def __init__(self, shift: int) -> None:
+        self.shift = shift
+        self.builds = 0
+        self._key: tuple[Any, ...] | None = None
+        self._bias: Tensor | None = None
+
+    def __call__(self, table: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+        """Return the bias for a padded map.
+
+        Args:
+            table: (169, heads) relative position biases.
+            height: rows of the padded map.
+            width: columns of the padded map.
+            dtype: type of the queries.
+
+        Returns:
+            (heads, 49, 49) for unshifted windows, (windows * heads, 49, 49) for shifted ones.
+        """
+        needs_grad = torch.is_grad_enabled() and table.requires_grad
+        if needs_grad or torch.compiler.is_compiling() or table.is_inference():
+            return self._build(table, height, width, dtype)
+        key = (height, width, dtype, table.device, table.data_ptr(), table._version)
+        if self._key != key or self._bias is None:
+            self._bias = None  # free the old one before the new one is made
+            with torch.inference_mode(False), torch.no_grad():
+                bias = _aligned(self._build(table, height, width, dtype))
+            if type(bias) is not torch.Tensor:
+                return bias
+            self._key, self._bias = key, bias
+        return self._bias
+
+    def _build(self, table: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+        """Gather the position biases and add the mask."""
+        self.builds += 1
+        index = _index().to(table.device).view(-1)
+        bias = table.to(dtype)[index].view(TOKENS, TOKENS, -1).permute(2, 0, 1)
+        if not self.shift:
+            return bias.contiguous()
+        mask = shift_mask(height, width, self.shift, device=table.device, dtype=dtype)
+        return (bias[None] + mask[:, None]).flatten(0, 1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WindowBias:
+        """Copy without the cache: a copied table is another tensor."""
+        return WindowBias(self.shift)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the cache."""
+        return {"shift": self.shift, "builds": 0, "_key": None, "_bias": None}
+
+
+def _aligned(bias: Tensor) -> Tensor:
+    """Store rows of 49 in 56 cells on CUDA: the memory-efficient kernel would otherwise pad a copy in every forward."""
+    if bias.device.type != "cuda":
+        return bias
+    return functional.pad(bias, (0, -bias.shape[-1] % 8))[..., : bias.shape[-1]]
+
+
+def pad_to_windows(x: Tensor) -> Tensor:
+    """Zero-pad an NHWC map at the right and bottom to multiples of 7."""
+    height, width = x.shape[1:3]
+    down, right = -height % WINDOW, -width % WINDOW
+    return functional.pad(x, (0, 0, 0, right, 0, down)) if down or right else x
+
+
+def enter_windows(x: Tensor, shift: int, order: WindowOrder = "official") -> Tensor:
+    """Pad and roll an NHWC map, in the order of the reference or of timm."""
+    if order == "timm" and shift:
+        return pad_to_windows(x.roll((-shift, -shift), (1, 2)))
+    x = pad_to_windows(x)
+    return x.roll((-shift, -shift), (1, 2)) if shift else x
+
+
+def leave_windows(x: Tensor, shift: int, height: int, width: int, order: WindowOrder = "official") -> Tensor:
+    """Undo `enter_windows`: roll back and crop to (height, width)."""
+    if order == "timm" and shift:
+        return x[:, :height, :width].roll((shift, shift), (1, 2))
+    if shift:
+        x = x.roll((shift, shift), (1, 2))
+    return x[:, :height, :width]
+
+
+def split_windows(x: Tensor, parts: int, heads: int) -> Tensor:
+    """Cut a padded map into windows and heads.
+
+    Args:
+        x: (B, H, W, parts * heads * d), H and W multiples of 7.
+        parts: how many tensors (query, key, value) are stacked in the channels.
+        heads: attention heads, contiguous groups of d channels.
+
+    Returns:
+        (parts, B, windows, heads, 49, d), contiguous.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns, d = height // WINDOW, width // WINDOW, channels // (parts * heads)
+    x = x.reshape(batch, rows, WINDOW, columns, WINDOW, parts, heads, d)
+    return x.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(parts, batch, rows * columns, heads, TOKENS, d)
+
+
+def merge_windows(x: Tensor, height: int, width: int) -> Tensor:
+    """Undo `split_windows` for one part: (B, windows, heads, 49, d) to (B, H, W, heads * d)."""
+    batch, _, heads, _, d = x.shape
+    x = x.reshape(batch, height // WINDOW, width // WINDOW, heads, WINDOW, WINDOW, d)
+    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, height, width, heads * d)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attend inside every window with the fused kernel of torch; logits are scaled by d^-0.5.
+
+    Args:
+        q: (B, windows, heads, 49, d) queries.
+        k: same, keys.
+        v: same, values.
+        bias: additive, (heads, 49, 49) for all windows or (windows * heads, 49, 49).
+
+    Returns:
+        (B, windows, heads, 49, d).
+    """
+    merged = (0, 1) if bias.shape[0] == q.shape[2] else (1, 2)
+    out = functional.scaled_dot_product_attention(
+        q.flatten(*merged), k.flatten(*merged), v.to(q.dtype).flatten(*merged), attn_mask=bias[None]
+    )
+    return out.view(q.shape)

@@ -251,7 +251,8 @@ def build(config: Mapping[str, Any]) -> BTS:
 
     Keys: `layout` (official, toolbox), `encoder` (resnet50, resnet101, resnext50, resnext101, densenet121,
     densenet161), `width` (a multiple of 128), `min_depth` (toolbox clamp), `max_depth` (metres), `dataset` (kitti:
-    depth is scaled by the focal length; nyu), `resize` (false, or true: images go through the nearest multiples of 32), `pretrained`.
+    depth is scaled by the focal length; nyu), `resize` (false, or true: images go through the nearest multiples of
+    32), `pretrained`.
 
     Raises:
         UsageError: an unknown key or value.

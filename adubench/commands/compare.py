@@ -22,6 +22,7 @@ Examples:
   adubench compare a.json b.json c.json --metric abs_rel --metric rmse --format markdown
   adubench compare ours.json --published --style leaderboard
   adubench compare --published --protocol kitti-eigen --format latex -o table.tex
+  adubench compare --method ours=s0.json,s1.json,s2.json --method base=b0.json,b1.json,b2.json
 """
 
 
@@ -51,6 +52,22 @@ Examples:
 @click.option("--adjust", type=click.Choice(["holm", "bh"]), default="holm", show_default=True)
 @click.option("--primary", default="abs_rel@all", show_default=True, help="The metric@region reported unadjusted.")
 @click.option("--seed", default=0, show_default=True, help="Of the random numbers; same seed, same bytes.")
+@click.option(
+    "--test",
+    type=click.Choice(["swap", "wilcoxon", "t"]),
+    default="swap",
+    show_default=True,
+    help="Where p-values come from: exchanging models within drives, or a test on drive means.",
+)
+@click.option("--equiv", type=float, metavar="MARGIN", help="Also test equivalence: 90 % interval within ±MARGIN.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME=FILE,FILE,...",
+    help="Compare methods by several runs each (seeds); twice or more, instead of files.",
+)
+@click.option("--paired-seeds", is_flag=True, help="Run i of every method has the same seed and data order.")
 @click.option("--force", is_flag=True, help="Compare results of different protocols all the same, and say so.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead of stdout.")
 def command(
@@ -60,12 +77,20 @@ def command(
     published: bool,
     protocol: str | None,
     output: Path | None,
+    methods: tuple[str, ...],
+    paired_seeds: bool,
     **rest: Any,
 ) -> int:
     """Compare results of `adubench eval` on their common images, with statistics clustered by drive.
 
     Differences are a - b with b the baseline. Exit status: 0 good, 1 the results cannot be compared, 2 usage.
     """
+    if methods:
+        return _by_method(methods, files, paired_seeds, protocol, rest, (form, style, output))
+    if paired_seeds:
+        from adubench.errors import UsageError
+
+        raise UsageError("--paired-seeds: goes with --method NAME=FILE,FILE,...")
     if not files:
         return _published_only(published, protocol, form, style, output)
     from adubench.commands._options import refuse_input_as_output
@@ -78,6 +103,59 @@ def command(
         click.echo(f"warning: {warning}", err=True)
     _emit(_render(comparison, form, style, published, output), output)
     return 0
+
+
+def _by_method(
+    methods: Sequence[str],
+    files: Sequence[Path],
+    paired: bool,
+    protocol: str | None,
+    rest: dict[str, Any],
+    out: tuple[str, str, Path | None],
+) -> int:
+    """Compare methods by their runs."""
+    from adubench.commands._options import refuse_input_as_output
+    from adubench.errors import UsageError
+    from adubench.evaluators.comparison_model import Options
+    from adubench.evaluators.methods import compare_methods
+    from adubench.reports.methods import methods_tables
+
+    form, style, output = out
+    if files or rest["force"] or rest["equiv"] is not None or rest["test"] != "swap":
+        raise UsageError("--method: goes without result files, --force, --equiv and --test.")
+    named = _methods(methods)
+    paths = [path for runs in named.values() for path in runs]
+    refuse_input_as_output(output, *paths)
+    loaded = iter(_load(paths, protocol))
+    runs = {name: [next(loaded) for _ in given] for name, given in named.items()}
+    options = Options(
+        cluster=rest["cluster"], resamples=rest["resamples"], confidence=rest["confidence"], seed=rest["seed"],
+        bayes=rest["boot"] == "bayes",
+    )  # fmt: skip
+    comparison = compare_methods(
+        runs, baseline=rest["baseline"], metrics=rest["metrics"] or None, regions=rest["regions"] or None,
+        options=options, paired=paired,
+    )  # fmt: skip
+    if form == "json":
+        _emit(_json(comparison.to_dict()), output)
+    else:
+        _emit(_text(methods_tables(comparison, style), form, output), output)
+    return 0
+
+
+def _methods(methods: Sequence[str]) -> dict[str, list[Path]]:
+    from adubench.errors import UsageError
+
+    named: dict[str, list[Path]] = {}
+    for text in methods:
+        name, sign, listed = text.partition("=")
+        runs = [Path(part) for part in listed.split(",") if part]
+        if not (name and sign and runs):
+            raise UsageError(f"--method {text}: expected NAME=FILE,FILE,... with the results of that method's runs.")
+        if name in named:
+            raise UsageError(f"--method {name}: given twice; put all its files into one list.")
+        named[name] = runs
+    return named
 
 
 def _published_only(published: bool, protocol: str | None, form: str, style: str, output: Path | None) -> int:

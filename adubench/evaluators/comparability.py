@@ -133,6 +133,12 @@ def provenance_notes(results: Sequence[EvaluationResult]) -> list[str]:
         if len({str(v) for v in values.values()}) > 1:
             listed = ", ".join(f"{label}: {_short(value)}" for label, value in values.items())
             notes.append(f"{words} differs ({listed}).")
+    for r in results:
+        chosen_on = r.provenance.get("selection_split")
+        if chosen_on and r.split and chosen_on == r.split:
+            notes.append(
+                f"{r.label} was chosen among checkpoints on {r.split}, the split it is scored on; that favours it."
+            )
     return notes
 
 
@@ -191,6 +197,15 @@ def check_pixels(results: Sequence[EvaluationResult], frames: Sequence[str], *, 
                     raise ResultError(text + " Evaluate both alike, or use --force.")
                 return [text]
     return []
+
+
+def drives_of(result: EvaluationResult, frames: Sequence[str]) -> list[str]:
+    """Name the drive of each frame, empty where the result does not know it."""
+    column = result.per_image.get("drive")
+    if column is None:
+        return [""] * len(frames)
+    table = {str(f): str(d or "") for f, d in zip(result.per_image["frame"], column, strict=True)}
+    return [table[frame] for frame in frames]
 
 
 def assign_clusters(frames: Sequence[str], drives: Sequence[str], rule: str = "auto") -> tuple[list[str], str]:

@@ -7,7 +7,7 @@ paired. Aggregation follows the protocol for `all` (mean over images) and is poo
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from adubench.evaluators.comparability import (
     check_comparable,
     check_pixels,
     common_frames,
+    drives_of,
     protocol_title,
     provenance_notes,
     shared_protocol,
@@ -29,6 +30,8 @@ from adubench.evaluators.panel import Panel, RegionSums, build_panel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from adubench.evaluators.comparison_model import Interval
     from adubench.evaluators.result import EvaluationResult
@@ -57,6 +60,8 @@ def compare(
     adjust: str = "holm",
     primary: str = "abs_rel@all",
     bayes: bool = False,
+    test: str = "swap",
+    equiv: float | None = None,
 ) -> Comparison:
     """Compare results on their common images.
 
@@ -74,12 +79,14 @@ def compare(
         adjust: `holm` or `bh`.
         primary: `metric@region` reported unadjusted.
         bayes: Bayesian bootstrap.
+        test: where p-values come from.
+        equiv: margin of equivalence.
 
     Raises:
         ResultError: the results may not be compared, share no image, or lack what was asked for.
         UsageError: an unknown name or an option that makes no sense.
     """
-    options = Options(cluster, resamples, confidence, seed, interval, adjust, primary, bayes, force)
+    options = Options(cluster, resamples, confidence, seed, interval, adjust, primary, bayes, force, test, equiv)
     options.check()
     mixed = check_comparable(results, force=force)
     check_columns(results)
@@ -90,7 +97,7 @@ def compare(
     frames, notes = common_frames(results)
     notes += provenance_notes(results)
     mixed += check_pixels(results, frames, force=force)
-    drives = _drives(results[0], frames)
+    drives = drives_of(results[0], frames)
     names, cluster_name = assign_clusters(frames, drives, cluster)
     panel = build_panel(results, frames, names, metrics, regions)
     estimates: dict[str, dict[str, dict[str, Estimate]]] = {label: {} for label in labels}
@@ -126,14 +133,6 @@ def compare(
     return replace(comparison, warnings=(*mixed, *notes, *panel.notes, *_warnings(comparison, panel)))
 
 
-def _drives(result: EvaluationResult, frames: Sequence[str]) -> list[str]:
-    column = result.per_image.get("drive")
-    if column is None:
-        return [""] * len(frames)
-    table = {str(f): str(d or "") for f, d in zip(result.per_image["frame"], column, strict=True)}
-    return [table[frame] for frame in frames]
-
-
 def _draws(sums: RegionSums, options: Options) -> FloatArray:
     """Return bootstrap values [B, K, M]; with one cluster there is nothing to resample."""
     rows = sums.sums
@@ -152,6 +151,7 @@ def _fill_estimates(
     kind = options.interval
     if kind in ("auto", "inversion"):
         kind = "bca" if options.cluster == "image" else "percentile"
+    near = _near_best(sums, options)
     for k, label in enumerate(labels):
         row = estimates[label].setdefault(sums.region, {})
         for m, metric in enumerate(sums.metrics):
@@ -162,7 +162,27 @@ def _fill_estimates(
                 return left_out
 
             ci = _interval(kind, value, draws[:, k, m], deleted, options.confidence)[0]
-            row[metric] = Estimate(value, ci, int(sums.images[m]))
+            row[metric] = Estimate(value, ci, int(sums.images[m]), bool(near[k, m]))
+
+
+def _near_best(sums: RegionSums, options: Options) -> NDArray[np.bool_]:
+    """[K, M]: models that the swap test (Holm over the column) does not separate from the best of the column."""
+    models, count = sums.values.shape
+    near = np.zeros((models, count), bool)
+    sign = np.where(sums.higher_is_better, -1.0, 1.0)
+    scores = np.where(np.isfinite(sums.values), sums.values * sign, np.inf)
+    best = scores.argmin(axis=0)
+    filled = sums.filled
+    tests = {
+        (i, j): stats.swap_test(sums.sums[filled, i], sums.sums[filled, j], sums.evaluate, options.seed).two_sided
+        for i, j in combinations(range(models), 2)
+        if (best == i).any() or (best == j).any()
+    }
+    for m in range(count):
+        others = [k for k in range(models) if k != best[m] and np.isfinite(scores[k, m])]
+        p = [tests[min(k, best[m]), max(k, best[m])][m] for k in others]
+        near[others, m] = stats.holm(np.array(p, dtype=np.float64)) >= LEVEL
+    return near
 
 
 def _interval(
@@ -185,7 +205,9 @@ def _interval(
 def _differences(sums: RegionSums, draws: FloatArray, a: int, b: int, options: Options) -> dict[str, Difference]:
     """Compare models a and b in every metric of one region."""
     filled = sums.filled
-    test = stats.swap_test(sums.sums[filled, a], sums.sums[filled, b], sums.evaluate, options.seed)
+    swap = None
+    if options.test == "swap":
+        swap = stats.swap_test(sums.sums[filled, a], sums.sums[filled, b], sums.evaluate, options.seed)
     out = {}
     for m, metric in enumerate(sums.metrics):
         value_a, value_b = float(sums.values[a, m]), float(sums.values[b, m])
@@ -200,7 +222,7 @@ def _differences(sums: RegionSums, draws: FloatArray, a: int, b: int, options: O
         present = sizes > 0
         means = np.bincount(groups, weights=d)[present] / sizes[present]
         good, _ = stats.drop_undefined(difference)
-        p = float(test.two_sided[m])
+        p = _on_means(means, options.test) if swap is None else float(swap.two_sided[m])
         up = sums.higher_is_better[m]
         out[metric] = Difference(
             value_a=value_a,
@@ -220,8 +242,9 @@ def _differences(sums: RegionSums, draws: FloatArray, a: int, b: int, options: O
             wins_images=stats.win_rate(d, np.zeros_like(d), higher_is_better=up),
             wins_clusters=stats.win_rate(means, np.zeros_like(means), higher_is_better=up) * int(present.sum()),
             higher_is_better=up,
-            exact=test.exact,
+            exact=swap is not None and swap.exact,
             dropped=dropped,
+            equivalent=_equivalent(sums, difference, delta, (a, b, m), options),
         )
     return out
 
@@ -247,6 +270,23 @@ def _pair_interval(
         return left_out
 
     return _interval(kind, delta, draws, deleted, options.confidence)
+
+
+def _on_means(means: FloatArray, test: str) -> float:
+    """Return the p-value of a test on the means of the clusters; NaN where they do not vary."""
+    if len(means) < 2 or not np.ptp(means):
+        return float("nan")
+    return (stats.signed_rank if test == "wilcoxon" else stats.t_test)(means)[1]
+
+
+def _equivalent(
+    sums: RegionSums, draws: FloatArray, delta: float, where: tuple[int, int, int], options: Options
+) -> bool | None:
+    """Two one-sided tests at 5 %: whether the 90 % interval lies within the margin; None when it was not asked."""
+    if options.equiv is None:
+        return None
+    ci, _, _ = _pair_interval(sums, draws, delta, where, replace(options, confidence=1 - 2 * LEVEL))
+    return ci is not None and -options.equiv < ci[0] and ci[1] < options.equiv
 
 
 def _stability(

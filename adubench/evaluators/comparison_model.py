@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Interval = tuple[float, float] | None
 
 INTERVALS = ("auto", "percentile", "basic", "bca", "inversion")
+TESTS = {"swap": "swap test", "wilcoxon": "Wilcoxon signed rank on means", "t": "t-test on means"}
 LEVEL = 0.05
 
 
@@ -32,6 +33,8 @@ class Options:
         primary: the one `metric@region` that is reported unadjusted.
         bayes: Dirichlet weights instead of counts.
         force: compare results of different protocols.
+        test: `swap`, or on the means of the clusters `wilcoxon` (signed rank) or `t`.
+        equiv: margin of equivalence in the metric's own unit; None asks for none.
     """
 
     cluster: str = "auto"
@@ -43,6 +46,8 @@ class Options:
     primary: str = "abs_rel@all"
     bayes: bool = False
     force: bool = False
+    test: str = "swap"
+    equiv: float | None = None
 
     def check(self) -> None:
         """Raise UsageError for values that make no sense."""
@@ -54,17 +59,29 @@ class Options:
             raise unknown_name("interval", self.interval, INTERVALS)
         if self.adjust not in ("holm", "bh"):
             raise unknown_name("adjustment", self.adjust, ("holm", "bh"))
+        if self.test not in TESTS:
+            raise unknown_name("test", self.test, TESTS)
+        if self.equiv is not None and not 0 < self.equiv < float("inf"):
+            raise UsageError(f"--equiv {self.equiv}: expected a margin > 0 in the metric's unit, e.g. 0.001.")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: expected a number >= 0.")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One model's value of a metric in a region, with its interval from the cluster bootstrap (None: undefined)."""
+    """One model's value of a metric in a region.
+
+    Attributes:
+        value: on the common images.
+        ci: interval from the cluster bootstrap, None where undefined.
+        n_images: images with a value in every model.
+        near_best: not the best of its column, and not separated from it either.
+    """
 
     value: float
     ci: Interval
     n_images: int
+    near_best: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,7 @@ class Difference:
         higher_is_better: direction of the metric.
         exact: all exchanges of labels were visited.
         dropped: share of resamples in which the region was empty.
+        equivalent: the 90 % interval lies within the margin of equivalence; None when none was asked.
     """
 
     value_a: float
@@ -112,6 +130,7 @@ class Difference:
     higher_is_better: bool
     exact: bool
     dropped: float
+    equivalent: bool | None = None
 
     @property
     def too_few(self) -> bool:
@@ -209,7 +228,7 @@ def _cell(d: Difference) -> dict[str, Any]:
         "p_holm": _number(d.p_holm),
         "n_clusters": d.n_clusters,
         "deff": _number(d.deff),
-    }
+    } | ({} if d.equivalent is None else {"equivalent": d.equivalent})
 
 
 def _number(value: float) -> float | None:

@@ -7,7 +7,7 @@ they need instead; their functions live in `extended`, `pointcloud` and `devkit`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,11 +241,12 @@ def get_metric(name: str) -> Metric:
     raise unknown_name("metric", name, METRICS, hint="See adubench list metrics.")
 
 
-def metrics_from_moments(rows: NDArray[Any]) -> dict[str, Row]:
+def metrics_from_moments(rows: NDArray[Any], keys: Collection[str] | None = None) -> dict[str, Row]:
     """Compute every moment-based metric.
 
     Args:
         rows: [..., 15] sums in the order of `moments.MOMENTS`: one image, a table of images, or pooled sums.
+        keys: only these metrics.
 
     Returns:
         key -> float64 [...] in canonical units; NaN where a row has no pixel.
@@ -256,4 +257,8 @@ def metrics_from_moments(rows: NDArray[Any]) -> dict[str, Row]:
     count = sums[..., :1]
     with np.errstate(all="ignore"):
         means = sums / np.where(count > 0, count, np.nan)
-        return {metric.key: metric.formula(means) for metric in _CORE if metric.formula is not None}
+        return {
+            metric.key: metric.formula(means)
+            for metric in _CORE
+            if metric.formula is not None and (keys is None or metric.key in keys)
+        }

@@ -235,7 +235,7 @@ def _pooled(
 
     def evaluate(total: FloatArray) -> FloatArray:
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = metrics_from_moments(total)
+            found = metrics_from_moments(total, keys)
             return np.stack([np.asarray(found[key], dtype=np.float64) for key in keys], axis=-1)
 
     sums = stats.sum_by_cluster(values.transpose(1, 0, 2), labels, clusters)

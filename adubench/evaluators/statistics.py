@@ -10,12 +10,13 @@ All results depend on data, options and seed only. scipy is imported where it is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +28,8 @@ EXACT_CLUSTERS = 16
 """Up to this many clusters the swap test visits all 2^G label exchanges."""
 RANDOM_SWAPS = 100_000
 """Number of random label exchanges above `EXACT_CLUSTERS`."""
+_SWAP_ROWS = 10_000
+_KEPT_CELLS = 4_000_000  # 32 MB of exchanges are kept from region to region
 _CHUNK_CELLS = 1 << 17  # resampled cells per chunk: indices and counts stay in the second-level cache
 
 
@@ -110,6 +113,21 @@ def draw_weights(groups: int, resamples: int, seed: int = 0, *, bayes: bool = Fa
         yield np.bincount(part.reshape(-1), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
 
 
+def _weights(groups: int, resamples: int, seed: int, *, bayes: bool) -> Iterable[FloatArray]:
+    if groups * resamples <= _KEPT_CELLS:
+        return _kept_weights(groups, resamples, seed, bayes=bayes)
+    return draw_weights(groups, resamples, seed, bayes=bayes)
+
+
+@lru_cache(maxsize=2)
+def _kept_weights(groups: int, resamples: int, seed: int, *, bayes: bool) -> tuple[FloatArray, ...]:
+    """Keep the weights between regions, which share them."""
+    chunks = tuple(draw_weights(groups, resamples, seed, bayes=bayes))
+    for chunk in chunks:
+        chunk.flags.writeable = False
+    return chunks
+
+
 def bootstrap_sums(sums: FloatArray, resamples: int = 10_000, seed: int = 0, *, bayes: bool = False) -> FloatArray:
     """Resample units with replacement and sum their rows.
 
@@ -127,7 +145,7 @@ def bootstrap_sums(sums: FloatArray, resamples: int = 10_000, seed: int = 0, *, 
     flat = np.ascontiguousarray(sums, dtype=np.float64).reshape(len(sums), -1)
     out = np.empty((resamples, flat.shape[1]))
     start = 0
-    for weights in draw_weights(len(flat), resamples, seed, bayes=bayes):
+    for weights in _weights(len(flat), resamples, seed, bayes=bayes):
         np.matmul(weights, flat, out=out[start : start + len(weights)])
         start += len(weights)
     return out.reshape(resamples, *sums.shape[1:])
@@ -193,19 +211,29 @@ def swap_vectors(groups: int, seed: int = 0, swaps: int = RANDOM_SWAPS) -> tuple
     """Return exchanges h in {0, 1}^G as chunks [b, G], their number, and whether these are all there are."""
     exact = groups <= EXACT_CLUSTERS
     total = 2**groups if exact else swaps
-    chunk = 10_000
+    if total * groups <= _KEPT_CELLS:
+        return iter(_kept_swaps(groups, seed, total, exact=exact)), total, exact
+    return _swap_chunks(groups, seed, total, exact=exact), total, exact
 
-    def chunks() -> Iterator[FloatArray]:
-        rng = _generator(seed, 1)
-        for start in range(0, total, chunk):
-            rows = min(chunk, total - start)
-            if exact:
-                codes = np.arange(start, start + rows, dtype=np.int64)[:, None]
-                yield ((codes >> np.arange(groups, dtype=np.int64)) & 1).astype(np.float64)
-            else:
-                yield rng.integers(0, 2, size=(rows, groups), dtype=np.int8).astype(np.float64)
 
-    return chunks(), total, exact
+def _swap_chunks(groups: int, seed: int, total: int, *, exact: bool) -> Iterator[FloatArray]:
+    rng = _generator(seed, 1)
+    for start in range(0, total, _SWAP_ROWS):
+        rows = min(_SWAP_ROWS, total - start)
+        if exact:
+            codes = np.arange(start, start + rows, dtype=np.int64)[:, None]
+            yield ((codes >> np.arange(groups, dtype=np.int64)) & 1).astype(np.float64)
+        else:
+            yield rng.integers(0, 2, size=(rows, groups), dtype=np.int8).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept_swaps(groups: int, seed: int, total: int, *, exact: bool) -> tuple[FloatArray, ...]:
+    """Keep the exchanges between regions: they depend on the number of clusters and the seed only."""
+    chunks = tuple(_swap_chunks(groups, seed, total, exact=exact))
+    for chunk in chunks:
+        chunk.flags.writeable = False
+    return chunks
 
 
 def swap_test(a: FloatArray, b: FloatArray, statistic: Statistic, seed: int = 0, swaps: int = RANDOM_SWAPS) -> SwapTest:

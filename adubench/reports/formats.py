@@ -23,6 +23,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "δ": r"$\delta$", "Δ": r"$\Delta$",
     "×": r"$\times$", "²": r"\textsuperscript{2}", "±": r"$\pm$", "–": "--",
+    "†": r"\textsuperscript{\dag}",
 }  # fmt: skip
 
 
@@ -152,7 +153,7 @@ def _grid(
 
 
 def render_markdown(tables: Sequence[Table]) -> str:
-    """Render as GitHub tables: best bold, second best underlined."""
+    """Render as GitHub tables: values with their intervals, best bold, second best underlined."""
 
     def escape(text: str) -> str:
         for sign in "\\|*_<>`":
@@ -161,7 +162,8 @@ def render_markdown(tables: Sequence[Table]) -> str:
 
     def cell_text(cell: Cell) -> str:
         text = escape(cell.text + cell.mark)
-        return f"**{text}**" if cell.rank == 1 else f"<u>{text}</u>" if cell.rank == 2 else text
+        text = f"**{text}**" if cell.rank == 1 else f"<u>{text}</u>" if cell.rank == 2 else text
+        return f"{text} {cell.interval}" if cell.interval else text
 
     parts = []
     for table in tables:
@@ -188,11 +190,12 @@ def escape_latex(text: str) -> str:
 
 
 def render_latex(tables: Sequence[Table]) -> str:
-    """Render as booktabs tables: best bold, second best underlined."""
+    """Render as booktabs tables: values with their intervals, best bold, second best underlined."""
 
     def cell_text(cell: Cell) -> str:
         text = escape_latex(cell.text + cell.mark)
-        return rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
+        text = rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
+        return rf"{text} {{\scriptsize {escape_latex(cell.interval)}}}" if cell.interval else text
 
     parts = []
     for table in tables:

@@ -313,10 +313,29 @@ def add_published(table: Table, comparison: Comparison, style: str) -> list[Tabl
     notes = (
         (*table.notes, note) if same else (*table.notes, f"no published row is of the results' group ({own.title}).")
     )
+    notes = (*notes, *_coarse(first.rows, merged, table.columns))
     tables = [_replace(table, (Group(first.title, merged), *others), notes)]
     rest = [row for row in rows if row.key != own]
     title = f"Published, not to be ranked with the results above: {comparison.protocol['name']}"
     return tables + (published_tables(rest, title, style) if rest else [])
+
+
+def _coarse(own: Sequence[Row], merged: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Say where a published number's last digit is coarser than its distance to one of ours."""
+    found = []
+    for position, column in enumerate(columns):
+        names = []
+        for row in merged:
+            cell = row.cells[position]
+            if row.kind != "published" or cell.value is None:
+                continue
+            half = 0.5 * 10.0 ** -len(cell.text.partition(".")[2])
+            ours = [r.cells[position].value for r in own if r.kind == "result"]
+            if any(value is not None and abs(value - cell.value) <= half for value in ours):
+                names.append(f"{row.label} (±{half:g})")
+        if names:
+            found.append(f"warning: {column.key}: no difference to {', '.join(names)} beyond the rounding in print.")
+    return found
 
 
 def _incomplete(row: Row) -> bool:

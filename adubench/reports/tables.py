@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adubench.errors import UsageError, unknown_name
 from adubench.evaluators.comparability import protocol_title_of
+from adubench.evaluators.comparison_model import TESTS
 from adubench.evaluators.metrics import METRICS, STYLES
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from adubench.evaluators.comparison import Comparison, Difference, Estimate
 
+NEAR_BEST = "†"
 LEADERBOARD = ("silog", "sq_rel_gt2", "abs_rel", "irmse")
 """Columns of KITTI's depth-prediction table, in its order."""
 
@@ -67,6 +69,7 @@ class Cell:
         low: lower end of the interval, displayed unit.
         high: upper end.
         p: adjusted p-value of a difference.
+        interval: the interval as printed, for formats that have room for it.
     """
 
     text: str = ""
@@ -76,6 +79,7 @@ class Cell:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    interval: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,8 @@ def _region_rows(comparison: Comparison, region: str, columns: Sequence[Column])
     for label in comparison.labels:
         estimates = comparison.estimates[label].get(region, {})
         cells = tuple(_value_cell(column, estimates.get(column.key)) for column in columns)
+        if comparison.mixed:
+            cells = tuple(replace(cell, mark="") for cell in cells)
         letter = comparison.letters.get(label) if region == "all" else None
         remarks = comparison.marks.get(label, ()) + ((f"group {letter}",) if letter else ())
         rows.append(Row(label, cells, "result", remarks, ranked=not comparison.mixed))
@@ -219,7 +225,14 @@ def _value_cell(column: Column, estimate: Estimate | None) -> Cell:
     if estimate is None or not math.isfinite(estimate.value):
         return Cell("-" if estimate is None else "n/a")
     low, high = (None, None) if estimate.ci is None else (v * column.factor for v in estimate.ci)
-    return Cell(column.text(estimate.value), estimate.value * column.factor, low=low, high=high)
+    mark = NEAR_BEST if estimate.near_best else ""
+    interval = "" if estimate.ci is None else _interval_text(column, estimate.ci)
+    value = estimate.value * column.factor
+    return Cell(column.text(estimate.value), value, mark=mark, low=low, high=high, interval=interval)
+
+
+def _interval_text(column: Column, ci: tuple[float, float], *, signed: bool = False) -> str:
+    return f"[{column.text(ci[0], signed=signed, finer=1)}, {column.text(ci[1], signed=signed, finer=1)}]"
 
 
 def _difference_cell(column: Column, d: Difference | None) -> Cell:
@@ -228,7 +241,9 @@ def _difference_cell(column: Column, d: Difference | None) -> Cell:
     low, high = (None, None) if d.ci is None else (v * column.factor for v in d.ci)
     p = d.p_holm if math.isfinite(d.p_holm) and not d.too_few else None
     text = column.text(d.delta, signed=True, finer=1)
-    return Cell(text, d.delta * column.factor, mark="*" if d.separated else "", low=low, high=high, p=p)
+    interval = "" if d.ci is None else _interval_text(column, d.ci, signed=True)
+    mark = "*" if d.separated else ""
+    return Cell(text, d.delta * column.factor, mark=mark, low=low, high=high, p=p, interval=interval)
 
 
 def _notes(comparison: Comparison) -> tuple[str, ...]:
@@ -238,6 +253,13 @@ def _notes(comparison: Comparison) -> tuple[str, ...]:
         notes.append(
             f"Δ = model - {comparison.baseline}. * separated: adjusted p < 0.05 and the interval excludes 0; "
             "no mark means not separated, never equal."
+        )
+    if len(comparison.labels) > 1 and not comparison.mixed:
+        notes.append(f"{NEAR_BEST} not separated from the best of its column (swap test, Holm over the column).")
+    if options.equiv is not None:
+        notes.append(
+            f"equivalent: the 90 % interval of Δ lies within ±{options.equiv:g} (two one-sided tests at 5 %), in the "
+            "metric's own unit."
         )
     if comparison.letters:
         notes.append(f"Models of one group letter are not separated from their neighbours in {options.primary}.")
@@ -252,7 +274,7 @@ def footer(comparison: Comparison) -> str:
     kind = "Bayesian bootstrap" if o.bayes else "bootstrap"
     text = f"{o.confidence:.0%} intervals: {kind} over {comparison.cluster_name}, B = {o.resamples}, seed {o.seed}"
     if comparison.pairs:
-        text += f"; p: swap test over {comparison.cluster_name}" + (
+        text += f"; p: {TESTS[o.test]} over {comparison.cluster_name}" + (
             f", {rule} over {comparison.family} tests, {o.primary} unadjusted" if comparison.family else ""
         )
         text += ". One result per model compares checkpoints; to compare methods, repeat with several seeds"
@@ -289,13 +311,13 @@ def differences_table(comparison: Comparison, style: str = "paper") -> Table | N
 
 def _detail_cells(column: Column, d: Difference, mixed: bool) -> tuple[Cell, ...]:
     text = column.text
-    interval = (
-        "-" if d.ci is None else f"[{text(d.ci[0], signed=True, finer=1)}, {text(d.ci[1], signed=True, finer=1)}]"
-    )
+    interval = "-" if d.ci is None else _interval_text(column, d.ci, signed=True)
     relative = f"{d.relative:+.1%}" if math.isfinite(d.relative) else "-"
     p, adjusted = ("too few clusters", "-") if d.too_few else (p_text(d.p), p_text(d.p_holm))
     worth = f"{d.n_images / d.deff:.0f} of {d.n_images}" if math.isfinite(d.deff) else "-"
     verdict = ("a better" if d.better else "b better") if d.separated else "n.s."
+    if d.equivalent is not None:
+        verdict += ", equivalent" if d.equivalent else ", not equivalent"
     if mixed:
         verdict = "not comparable"
     texts = (

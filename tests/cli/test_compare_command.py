@@ -200,3 +200,79 @@ def test_compare_imports_nothing_heavy(files):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=files, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_methods_are_compared_by_their_runs(tmp_path, run_here):
+    for name, bias in (("a", 0.1), ("b", 0.0)):
+        for seed in range(3):
+            save_results([make_result(f"{name}{seed}", seed, bias=bias)], tmp_path / f"{name}{seed}.json")
+    methods = ("--method", "ours=a0.json,a1.json,a2.json", "--method", "base=b0.json,b1.json,b2.json")
+    done = run_here("compare", *methods, "--baseline", "base", "--metric", "rmse", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "3 runs" in done.stdout
+    assert "±" in done.stdout
+    assert "b better" in done.stdout
+    data = json.loads(run_here("compare", *methods, "--format", "json", *FAST).stdout)
+    assert [pair["a"] for pair in data["comparisons"]] == ["base"]
+    assert data["comparisons"][0]["regions"]["all"]["rmse"]["smallest_p"] == pytest.approx(0.1)
+
+
+def test_equivalence_and_other_tests(files, run_here):
+    wide = run_here("compare", "ours.json", "base.json", "--metric", "rmse", "--equiv", "100", *FAST).stdout
+    narrow = run_here("compare", "ours.json", "base.json", "--metric", "rmse", "--equiv", "0.0001", *FAST).stdout
+    assert ", equivalent" in wide
+    assert "not equivalent" in narrow
+    swap, signed, t = (
+        json.loads(run_here("compare", "ours.json", "base.json", "--test", test, "--format", "json", *FAST).stdout)
+        for test in ("swap", "wilcoxon", "t")
+    )
+    values = [d["comparisons"][0]["regions"]["all"]["rmse"]["p"] for d in (swap, signed, t)]
+    assert values[0] != values[2]
+    assert all(0 < p < 0.05 for p in values)
+    text = run_here("compare", "ours.json", "base.json", "--test", "wilcoxon", *FAST).stdout
+    assert "Wilcoxon signed rank on means over drives" in " ".join(text.split())
+
+
+def test_latex_has_intervals_and_daggers(tmp_path, run_here):
+    save_results([make_result("x", 1)], tmp_path / "x.json")
+    save_results([make_result("y", 2)], tmp_path / "y.json")
+    text = run_here("compare", "x.json", "y.json", "--format", "latex", "--metric", "rmse", *FAST).stdout
+    assert r"\scriptsize [" in text
+    assert r"\textsuperscript{\dag}" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--method", "a"), "expected NAME=FILE"),
+        (("--method", "a=ours.json"), "two or more"),
+        (("--method", "a=ours.json", "--method", "a=base.json"), "given twice"),
+        (("--paired-seeds", "ours.json", "base.json"), "goes with --method"),
+        (("ours.json", "base.json", "--equiv", "-1"), "margin > 0"),
+        (("ours.json", "--method", "a=ours.json", "--method", "b=base.json"), "without result files"),
+    ],
+)
+def test_bad_methods_are_one_sentence(files, run_here, args, text):
+    done = run_here("compare", *args, *FAST)
+    assert_one_sentence(done, 2, text)
+
+
+def test_a_published_number_that_is_rounded_too_coarsely_is_said(tmp_path, run_here):
+    from adubench.reports.published import own_key, select
+
+    result = make_result("ours", 1)
+    own = own_key(result.protocol, "paper")
+    row = next(r for r in select("kitti-eigen", "eigen_test") if "abs_rel" in r.values and r.key == own)
+    result.per_image["abs_rel"] = [float(row.values["abs_rel"]) + 1e-5] * len(result.per_image["frame"])
+    save_results([result], tmp_path / "ours.json")
+    text = run_here("compare", "ours.json", "--published", "--metric", "abs_rel", *FAST).stdout
+    assert "beyond the rounding in print" in " ".join(text.split())
+
+
+def test_a_checkpoint_chosen_on_the_test_split_is_said(tmp_path, run_here):
+    result = make_result("ours", 1)
+    result.provenance["selection_split"] = result.split
+    save_results([result], tmp_path / "ours.json")
+    save_results([make_result("base", 2)], tmp_path / "base.json")
+    text = " ".join(run_here("compare", "ours.json", "base.json", *FAST).stdout.split())
+    assert "ours was chosen among checkpoints on eigen_test" in text

@@ -80,13 +80,15 @@ def open_places(
         raise UsageError(f"unknown ground truth '{kind}' for training: choose improved, raw or depth.")
     if split == "folder":
         return _folder(root, gt, right)
+    if split in ("nyu", "nyu_test"):
+        raise UsageError(
+            f"split '{split}' is the test set: train on a list file (image, depth, focal length per line)."
+        )
     found = load_split(split, gt or root if split == "kitti_official.train" else root, resolution=resolution)
     if found.dataset == "drivingstereo":
         return _driving_stereo(found, root, gt, resolution)
     if found.dataset == "folder":
         return _listed(found, root, gt, right)
-    if found.dataset == "nyu":
-        raise UsageError("split 'nyu' is the test set: train on a list file (image, depth, focal length per line).")
     return _kitti(found, root, gt or root, kind)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,15 @@ def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def convolve_in_full_precision(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Convolve 3x3 outside autocast and in at least float32, whatever the type of the map and of the weights."""
+    is_real = x.device.type != "meta"  # a network on the meta device (cost estimates) has no autocast
+    with torch.autocast(device_type=x.device.type, enabled=False) if is_real else nullcontext():
+        weight = full_precision(conv.weight)
+        bias = None if conv.bias is None else full_precision(conv.bias)
+        return functional.conv2d(full_precision(x), weight, bias, padding=1)
+
+
 def upsample(x: Tensor, factor: int = UPSAMPLING) -> Tensor:
     """Bilinear upsampling with half-pixel centres."""
     return functional.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False) if factor > 1 else x
@@ -40,8 +50,7 @@ class DispHead(nn.Module):
 
     def forward(self, x: Tensor, factor: int = UPSAMPLING) -> Tensor:
         """Map (B, C, h, w) to the share of the maximal depth, (B, 1, factor * h, factor * w), float32."""
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            return upsample(torch.sigmoid(self.conv1(full_precision(x))), factor)
+        return upsample(torch.sigmoid(convolve_in_full_precision(self.conv1, x)), factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +125,7 @@ class UncertaintyHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to s at the same size, (B, 1, h, w) float32."""
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            return self.scale(self.conv(full_precision(x)))
+        return self.scale(convolve_in_full_precision(self.conv, x))
 
 
 def pool_uncertainty(s_quarter: Tensor, size: tuple[int, int], mode: str = "area") -> Tensor:

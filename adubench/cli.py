@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "The whole path on the embedded dataset, in two minutes."),
     "data": ("data", "Make, check, pack and list datasets and splits."),
     "eval": ("eval", "Score predictions under a named protocol."),
+    "predict": ("predict", "Predict depth for images: a checkpoint, a Python file, or hf:NAME."),
+    "import-weights": ("import_weights", "Turn official weights into a checkpoint, and back."),
     "compare": ("compare", "Compare results, with statistics clustered by drive."),
     "protocols": ("protocols", "List, show and compare evaluation protocols."),
     "list": ("list", "List the metrics that adubench knows."),

@@ -14,7 +14,7 @@ import torch
 
 from adubench.distillation.adapters import AdaptationSet
 from adubench.distillation.adu_config import DistillationConfig, UemConfig
-from adubench.distillation.adu_response import at_quarter, mask_at_quarter, response_loss
+from adubench.distillation.adu_response import at_quarter, response_loss
 from adubench.distillation.features import feature_loss, uncertainty_at
 from adubench.distillation.focal import focal_depth_loss
 from adubench.distillation.reduction import AllReduce, at_least_float32, one_process
@@ -242,7 +242,9 @@ def _response(
     if settings.resolution == "quarter":
         size = _size(student.decoder[0])
         ds, dt = at_quarter(ds, size), at_quarter(dt, size)
-        mask = None if mask is None else mask_at_quarter(mask, size)
+        s = None if s is None else s[..., : ds.shape[-2], : ds.shape[-1]]
+        # A cell counts as soon as one of its pixels does.
+        mask = None if mask is None else at_quarter(mask.float(), size) > 0
     return response_loss(
         ds,
         dt,

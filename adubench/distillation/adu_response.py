@@ -20,6 +20,9 @@ Reduction = Literal["mean", "sum"]
 MIN_DEPTH = 1e-3
 """Metres; depths are clamped to it before a logarithm or a reciprocal is taken."""
 
+PADDED_CELLS = 8
+"""Networks of stride 32 pad by fewer 1/4 cells than this."""
+
 
 def in_space(depth: Tensor, space: Space) -> Tensor:
     """Depth in metres, its natural logarithm, or its reciprocal in 1/m; at least float32."""
@@ -78,11 +81,15 @@ def response_loss(
     return all_reduce(total) if reduction == "sum" else mean_over_processes(total, count, all_reduce)
 
 
-def at_quarter(depth: Tensor, size: tuple[int, int]) -> Tensor:
-    """Full-resolution depth (B, 1, H, W) averaged over the cells of a (h, w) map."""
-    return functional.adaptive_avg_pool2d(at_least_float32(depth), size)
+def at_quarter(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """A full-resolution map (B, 1, H, W) averaged over the cells of a (h, w) map, at least float32.
 
-
-def mask_at_quarter(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cells of a (h, w) map that hold at least one True pixel of the (B, 1, H, W) mask."""
-    return functional.adaptive_max_pool2d(mask.float(), size) > 0
+    Networks pad their input at the right and at the bottom, so that (h, w) may be larger than a quarter of (H, W):
+    cells of 4 x 4 pixels are averaged over what they cover, and those of the padding are left out. A map that was
+    resized to another size after the network is averaged in cells of that ratio.
+    """
+    values = at_least_float32(values)
+    rows, columns = -(-values.shape[-2] // 4), -(-values.shape[-1] // 4)
+    if 0 <= size[0] - rows < PADDED_CELLS and 0 <= size[1] - columns < PADDED_CELLS:
+        return functional.avg_pool2d(values, 4, 4, ceil_mode=True, count_include_pad=False)
+    return functional.adaptive_avg_pool2d(values, size)

@@ -110,8 +110,8 @@ def recipe_digest(recipe: Recipe) -> str:
             part.pop("workers", None)
     data = plain["data"]
     assert isinstance(data, dict)
-    data.pop("root", None)
-    data.pop("pack", None)
+    for place in ("root", "gt_root", "pack"):
+        data.pop(place, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

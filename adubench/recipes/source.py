@@ -245,7 +245,7 @@ def resolve_path(name: str | Path, *, beside: Path | None = None) -> Path:
 
 def recipe_files() -> dict[str, Path]:
     """Return name -> file of the recipes that come with adubench."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"), key=lambda p: p.stem)}
 
 
 def load_tree(path: Path, _seen: tuple[Path, ...] = ()) -> Tree:

@@ -193,6 +193,7 @@ Examples:
   adubench data pack predictions/ --at-gt eigen_gt.h5 -o values.h5
   adubench data pack --unpack eigen_gt.h5 -o maps/
   adubench data pack --gt raw --scan velodyne.bin --calib DIR -o depth.png
+  adubench data pack --training eigen_train --stereo --data-root KITTI --gt data_depth_annotated -o train.h5
 """
 
 
@@ -218,10 +219,28 @@ Examples:
 @click.option("--archival", is_flag=True, help="Several times smaller, slower to read.")
 @click.option("--first", help="Store this protocol's pixels first: quickest under it. Default: the split's protocol.")
 @click.option("--force", is_flag=True, help="Write again even if the sources have not changed.")
+@click.option("--training", metavar="SPLIT", help="Pack images and ground truth of a training list, for fast training.")
+@click.option("--stereo", is_flag=True, help="With --training: pairs, with the right images.")
+@click.option("--full-frames", is_flag=True, help="With --training: whole images, not KITTI's 352x1216 window.")
+@click.option(
+    "--ground-truth",
+    type=click.Choice(["improved", "raw", "depth"]),
+    default="improved",
+    show_default=True,
+    help="With --training: accumulated maps, single scans (velodyne_raw), or dense maps.",
+)
 def pack(source: Path | None, output: Path, **options: Any) -> None:
-    """Pack SOURCE (predictions) or ground truth into HDF5, or unpack; packs are rebuilt when their sources changed."""
+    """Pack SOURCE (predictions), ground truth or training data into HDF5, or unpack.
+
+    Packs are rebuilt when their sources changed.
+    """
     from adubench.commands._options import refuse_input_as_output
 
+    if options["training"] is not None:
+        from adubench.commands._training_pack import pack_training
+
+        pack_training(source, output, options)
+        return
     refuse_input_as_output(output, source, *(options[name] for name in ("gt", "packed", "at_gt", "scan")))
     from adubench.commands._options import progress_bar
 

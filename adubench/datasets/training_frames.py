@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from adubench.datasets.frames import FrameKey
     from adubench.datasets.stereo_pairs import Flip
+    from adubench.datasets.training_packing import PackedFrame
     from adubench.datasets.training_places import Places
     from adubench.datasets.transforms import Codes, FlipRule, Image8
 
@@ -138,7 +139,7 @@ class TrainingFrames:
     stereo: bool
     flip: Flip
     ground_truth: str
-    frames: tuple[TrainingFrame, ...]
+    frames: tuple[TrainingFrame | PackedFrame, ...]
     dropped: Dropped
     listed: int
 

@@ -109,7 +109,8 @@ def _table_batch(samples: Sequence[RawSample]) -> Batch:
 
 def _stack(arrays: list[np.ndarray[Any, Any]]) -> Tensor:
     """Stack arrays into a tensor; in a worker straight into shared memory, so that nothing is copied twice."""
-    stacked: Tensor = default_collate([torch.from_numpy(array) for array in arrays])
+    writable = (array if array.flags.writeable else array.copy() for array in arrays)
+    stacked: Tensor = default_collate([torch.from_numpy(array) for array in writable])
     return stacked
 
 

@@ -37,6 +37,10 @@ class CheckpointError(AdubenchError):
     """A checkpoint cannot be loaded."""
 
 
+class TrainingError(AdubenchError):
+    """A training cannot start or go on."""
+
+
 class SubmissionError(AdubenchError):
     """A submission cannot be written or read."""
 

@@ -1,0 +1,223 @@
+"""From a recipe to what a stage needs: networks, optimiser, samples. Whatever can be wrong is found here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adubench.datasets.training_frames import TrainingFrames, training_frames
+from adubench.datasets.transforms import Augmentation
+from adubench.errors import CheckpointError, UsageError
+from adubench.models import zoo
+from adubench.models.teacher_init import load_compatible
+from adubench.recipes.recipe import needs_teacher
+from adubench.training.checkpoint import CheckpointInfo, load_network, read_info
+from adubench.training.data import TrainingSet
+from adubench.training.distributed import derive_seed
+from adubench.training.objectives import build_objective, check_teacher, distillation_config, needs_pairs
+
+if TYPE_CHECKING:
+    from adubench.models.interface import DepthNetwork
+    from adubench.recipes.schema import NetworkSection, Recipe, TrainSection
+    from adubench.training.objectives import Objective
+
+DATA_ROOT_VARIABLE = "ADUBENCH_DATA_ROOT"
+
+
+def train_section(recipe: Recipe, stage: str) -> TrainSection:
+    """Return the optimisation of a stage."""
+    return recipe.teacher_train or recipe.train if stage == "teacher" else recipe.train
+
+
+def data_root_of(recipe: Recipe, given: Path | None) -> Path | None:
+    """Return where the data lies: the option, the recipe, the environment, in this order."""
+    named = given or recipe.data.root or os.environ.get(DATA_ROOT_VARIABLE)
+    return Path(named) if named else None
+
+
+def network_config(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """Return the zoo's configuration of a stage's network.
+
+    `init: imagenet` becomes `pretrained`; other starts are loaded by `build_network`.
+    """
+    section: NetworkSection = recipe.teacher if stage == "teacher" else recipe.student
+    config: dict[str, Any] = {
+        "family": "newcrfs",
+        "variant": section.encoder,
+        "max_depth": recipe.data.max_depth,
+        "window_order": section.window_order,
+        "drop_path": section.drop_path,
+        "activation_checkpointing": section.activation_checkpointing,
+    }
+    if section.init == "imagenet":
+        config["pretrained"] = True if section.weights == "hub" else section.weights
+    if stage == "teacher":
+        config |= {"in_channels": 6, "fusion": recipe.teacher.fusion, "patch_init": recipe.teacher.patch_init}
+    elif needs_teacher(recipe):
+        settings = distillation_config(recipe)
+        uem = settings.uem
+        if uem.enabled:
+            form = settings.response.laplace_form
+            names = {"scaling": uem.scaling, "s_min": uem.s_min, "s_max": uem.s_max, "laplace_form": form}
+            config["uncertainty"] = names
+    return config
+
+
+def build_network(recipe: Recipe, stage: str, teacher: DepthNetwork | None = None) -> DepthNetwork:
+    """Build the network that a stage trains, with its first weights: a pure function of (recipe, stage, files).
+
+    Raises:
+        UsageError: a start that needs a teacher without one.
+        CheckpointError: weights that cannot be had, or are another network's.
+    """
+    section: NetworkSection = recipe.teacher if stage == "teacher" else recipe.student
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, stage, "weights"))
+        network = zoo.build(network_config(recipe, stage))
+    if section.init.startswith("checkpoint:"):
+        path = section.init.removeprefix("checkpoint:")
+        start, _ = load_network(path)
+        _start_from(network, start, recipe, path)
+    elif section.init == "teacher":
+        if teacher is None:
+            raise UsageError(f"recipe {recipe.name}: student.init=teacher needs a teacher; give --teacher CHECKPOINT.")
+        _start_from(network, teacher, recipe, "the teacher")
+    return network
+
+
+def _start_from(network: DepthNetwork, start: DepthNetwork, recipe: Recipe, name: str) -> None:
+    if start.config.get("family") != network.config["family"]:
+        raise CheckpointError(
+            f"{name}: is a {start.config.get('family')} network, expected {network.config['family']}."
+        )
+    try:
+        load_compatible(network, start.state_dict(), patch_init=recipe.teacher.patch_init)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from None
+
+
+def load_teacher(recipe: Recipe, path: Path) -> tuple[DepthNetwork, CheckpointInfo]:
+    """Load a trained teacher and check that the recipe's student can learn from it.
+
+    Raises:
+        CheckpointError: not a checkpoint, or not a stereo teacher that fits.
+    """
+    read_info(path)
+    network, info = load_network(path)
+    check_teacher(recipe, network, str(path))
+    return network, info
+
+
+def stage_objective(recipe: Recipe, stage: str, teacher: DepthNetwork | None) -> Objective:
+    """Build network and adapters of a stage; torch's random numbers are left as they were."""
+    network = build_network(recipe, stage, teacher)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, stage, "adapters"))
+        return build_objective(recipe, stage, network, teacher)
+
+
+def build_optimizer(objective: Objective, train: TrainSection) -> torch.optim.Optimizer:
+    """Build Adam or AdamW; one group, or the encoder in a group of its own where it has its own rate or decay.
+
+    Each group keeps its peak rate in `peak_lr`. Adapters and uncertainty head belong to the rest.
+    """
+    groups: list[dict[str, Any]] = []
+    named = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]
+    own = train.encoder_lr is not None or train.encoder_weight_decay is not None
+    encoder = [p for n, p in named if own and n.startswith("network.encoder.")]
+    rest = [p for n, p in named if not (own and n.startswith("network.encoder."))]
+    if encoder:
+        decay = train.weight_decay if train.encoder_weight_decay is None else train.encoder_weight_decay
+        groups.append({"params": encoder, "peak_lr": train.encoder_lr or train.lr, "weight_decay": decay})
+    groups.append({"params": rest, "peak_lr": train.lr, "weight_decay": train.weight_decay})
+    kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=train.lr, betas=train.betas, eps=train.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class StageData:
+    """Samples of a stage.
+
+    Attributes:
+        samples: the data set of the loader.
+        frames: what was found and what was left out; None for a training pack.
+        split: name of the list.
+        sha256: digest of the frame names in order.
+        stereo: whether samples are pairs.
+        notes: sentences a user should read.
+    """
+
+    samples: TrainingSet
+    split: str
+    sha256: str
+    stereo: bool
+    notes: tuple[str, ...]
+    frames: TrainingFrames | None = None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Say for the record what was trained on."""
+        ground_truth = self.frames.ground_truth if self.frames is not None else "pack"
+        return {
+            "split": self.split,
+            "count": len(self.samples),
+            "frames": self.sha256,
+            "stereo": self.stereo,
+            "ground_truth": ground_truth,
+            "fingerprint": f"{derive_seed(self.split, self.sha256, self.stereo, ground_truth):016x}",
+        }
+
+
+def open_data(recipe: Recipe, stage: str, data_root: Path | None) -> StageData:
+    """Find every sample of a stage, and read one of each drive.
+
+    Raises:
+        UsageError: no data root.
+        DataError: nothing to train on, missing right images, or an image that cannot be read.
+    """
+    stereo = needs_pairs(recipe, stage)
+    settings = augmentation(recipe, stereo=stereo)
+    if recipe.data.pack is not None:
+        return _open_pack(recipe, stereo, settings)
+    frames = training_frames(
+        recipe.data.train,
+        data_root_of(recipe, data_root),
+        stereo=stereo,
+        flip_rule=recipe.stereo.flip,
+        gt_kind=recipe.data.ground_truth,
+    )
+    samples = TrainingSet(frames.frames, settings, recipe.seed)
+    samples.sample(0, 0)  # a wrong size, a wrong scale, an unreadable first file
+    notes = frames.dropped.sentences()
+    return StageData(samples, frames.split, frames.sha256, stereo, notes, frames)
+
+
+def augmentation(recipe: Recipe, *, stereo: bool) -> Augmentation:
+    """Return how a recipe's samples are made."""
+    augment, size = recipe.augment, recipe.input
+    return Augmentation(
+        size=(size.height, size.width),
+        mode=size.mode,
+        kb_crop=recipe.data.kb_crop,
+        degrees=0.0 if stereo and recipe.stereo.rotate == "none" else augment.rotate,
+        flip=augment.flip,
+        photometric=augment.photometric,
+        gamma=augment.gamma,
+        brightness=augment.brightness,
+        colour=augment.color,
+        geometry=size.geometry,
+    )
+
+
+def _open_pack(recipe: Recipe, stereo: bool, settings: Augmentation) -> StageData:
+    """Open a training pack."""
+    from adubench.datasets.training_pack import open_training_pack
+
+    assert recipe.data.pack is not None
+    pack = open_training_pack(Path(recipe.data.pack), stereo=stereo, flip_rule=recipe.stereo.flip)
+    samples = TrainingSet(pack.frames, settings, recipe.seed)
+    samples.sample(0, 0)
+    return StageData(samples, pack.split, pack.sha256, stereo, ())

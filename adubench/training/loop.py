@@ -1,0 +1,475 @@
+"""The training loop of one stage: steps, saved states, validation, and an orderly end whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+
+from adubench.errors import AdubenchError, DataError, TrainingError, UsageError
+from adubench.training import guards, run_folder
+from adubench.training.build import StageData, build_optimizer, train_section
+from adubench.training.checkpoint import CheckpointInfo, save_checkpoint
+from adubench.training.data import make_loader, to_device
+from adubench.training.distributed import all_max, derive_seed, rank, world_size
+from adubench.training.launch import open_accelerator
+from adubench.training.micro_batches import micro_batches
+from adubench.training.objectives import TOTALS, VALID, Objective
+from adubench.training.progress import Progress, memory_bytes
+from adubench.training.run_log import RunLog
+from adubench.training.sampler import EpochSampler
+from adubench.training.schedules import lr_factor
+from adubench.training.state import load_state, random_state, save_state, set_random_state
+from adubench.training.sync_batch_norm import convert_batch_norm
+from adubench.training.trackers import log_pictures, pictures
+
+if TYPE_CHECKING:
+    from adubench.recipes.schema import Recipe
+    from adubench.training.validation import Validator
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage that is ready to run: everything that can be wrong has been looked at.
+
+    Attributes:
+        recipe: the experiment.
+        name: "teacher" or "student".
+        folder: of the stage's files.
+        objective: what a step computes.
+        data: samples.
+        validator: None for no validation.
+        device: `auto` or a name of torch's.
+        source: for the checkpoint's record, e.g. the teacher's hash.
+    """
+
+    recipe: Recipe
+    name: str
+    folder: Path
+    objective: Objective
+    data: StageData
+    validator: Validator | None
+    device: str
+    source: Mapping[str, Any]
+
+
+class Trainer:
+    """Runs a stage; holds what changes from step to step.
+
+    Attributes:
+        step: optimiser steps done.
+        total: optimiser steps of the stage.
+        best: best value of the recipe's metric and its step, empty before the first validation.
+        metrics: of the last validation.
+        empty: steps whose batch had no ground truth.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        """Move everything to its device.
+
+        Raises:
+            UsageError: a batch that the processes cannot share, or a device that is not here.
+        """
+        self.stage, self.recipe = stage, stage.recipe
+        self.train = train_section(stage.recipe, stage.name)
+        self.accelerator = open_accelerator(stage, self.train)
+        self.device = self.accelerator.device
+        self.main = rank() == 0
+        self.objective = stage.objective
+        if self.train.sync_batch_norm and world_size() > 1:
+            convert_batch_norm(self.objective)
+        self.objective.to(self.device)
+        _outside_to(self.objective, self.device)
+        self.optimizer = build_optimizer(self.objective, self.train)
+        if self.train.compile:
+            self.objective.network.compile()
+        self.sampler = EpochSampler(
+            len(stage.data.samples), self.recipe.seed, self.train.batch_size, rank=rank(), world=world_size()
+        )
+        self.steps_per_epoch = self.sampler.steps
+        self.total = self.train.steps or self.train.epochs * self.steps_per_epoch
+        self.step, self.best, self.metrics = 0, {}, {}  # type: ignore[var-annotated]
+        self.empty, self.validated, self.saved = 0, -1, -1
+        self._dirty = False
+        self._interrupt = guards.StopRequest()
+
+    def run(self, *, resume: bool = False) -> Path:
+        """Train to the end.
+
+        Returns:
+            The last checkpoint.
+
+        Raises:
+            TrainingStopped: Ctrl-C or SIGTERM; everything is saved.
+            TrainingError: a loss that is no number, or too little memory; the state before the step is saved.
+            DataError: an image that cannot be read, or a disk that cannot be written.
+        """
+        torch.manual_seed(derive_seed(self.recipe.seed, self.stage.name, "steps", rank()))
+        if resume:
+            self._restore()
+        model, optimizer = self._prepare()
+        self.log = RunLog(self._path(run_folder.LOG), step=self.step) if self.main else None
+        title = f"{self.recipe.name}, {self.stage.name}"
+        try:
+            with (
+                guards.watch_signals() as self._interrupt,
+                Progress(title, self.total, every=self.recipe.log.every, quiet=not self.main) as self.progress,
+            ):
+                self.progress.start_at(self.step)
+                self._describe(resume)
+                self._loop(model, optimizer)
+                self._finish()
+        finally:
+            if self.log is not None:
+                self.log.close()
+            self.accelerator.end_training() if world_size() == 1 else _end_trackers(self.accelerator)
+        return self._path(run_folder.LAST)
+
+    def _prepare(self) -> tuple[torch.nn.Module, Any]:
+        model, optimizer = self.accelerator.prepare(self.objective, self.optimizer)
+        self._scaled = self.accelerator.scaler is not None
+        if self._scaled and getattr(self, "_scaler_state", None):
+            self.accelerator.scaler.load_state_dict(self._scaler_state)
+        return model, optimizer
+
+    def _loop(self, model: torch.nn.Module, optimizer: Any) -> None:
+        batches = self._batches()
+        model.train()
+        while self.step < self.total:
+            before = (random_state(), _norm_buffers(self.objective))
+            started = time.monotonic()
+            try:
+                batch = next(batches)
+                values = self._one_step(model, optimizer, batch)
+            except (AdubenchError, RuntimeError, MemoryError) as error:
+                self._fail(error, before, optimizer)
+            self.step += 1
+            values["seconds"] = time.monotonic() - started
+            self._report(values, batch, self._lr)
+            if self._due(self.recipe.validate_.every, at_end=True):
+                self._validate()
+            stop = self._asked_to_stop()
+            if stop or self._due(self.recipe.checkpoint.every or self.steps_per_epoch, at_end=True):
+                self._save()
+            if stop:
+                self._stop()
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield batches on the device from the current step on, epoch after epoch, without touching random numbers."""
+        train = self.train
+        form = "uint8+table" if self.device.type == "cuda" else "float"
+        loader = make_loader(self.stage.data.samples, self.sampler, workers=train.workers, form=form)  # type: ignore[arg-type]
+        step = self.step
+        while True:
+            self.sampler.set_epoch(step // self.steps_per_epoch, step % self.steps_per_epoch)
+            iterator = iter(loader)
+            while True:
+                random = torch.get_rng_state()
+                batch = next(iterator, None)
+                torch.set_rng_state(random)  # a loader draws a seed for its workers
+                if batch is None:
+                    break
+                yield to_device(batch, self.device)
+                step += 1
+
+    def _one_step(self, model: torch.nn.Module, optimizer: Any, batch: Batch) -> dict[str, float]:
+        """Forward, backward, guards, learning rate, step: the order of the NeWCRFs code."""
+        global_size = self._global_size(self.step)
+        parts = micro_batches(batch, global_size, self.train.accumulate, rank(), world_size())
+        sums: dict[str, torch.Tensor] = {}
+        for i, (part, share) in enumerate(parts):
+            with self._synchronised(model, last=i == len(parts) - 1):
+                losses = model(part, self.step)
+                self.accelerator.backward(losses["loss"] * share)
+            for name, value in losses.items():
+                weight = 1.0 if name == VALID else share
+                sums[name] = sums.get(name, 0.0) + value.detach().float() * weight
+        if self._scaled:
+            self.accelerator.unscale_gradients(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.train.clip_norm or float("inf"))
+        values = dict(zip((*sums, "grad_norm"), torch.stack([*sums.values(), norm]).tolist(), strict=True))
+        checked = {k: v for k, v in values.items() if not (self._scaled and k == "grad_norm")}
+        totals = (*TOTALS, "grad_norm")
+        guards.check_finite(checked, step=self.step + 1, frames=batch["frames"], sources=totals)
+        if values.get(VALID, 1.0) == 0:
+            self._count_empty(batch["frames"])
+        self._set_lr()
+        self._dirty = True
+        optimizer.step()
+        self._dirty = False
+        optimizer.zero_grad(set_to_none=True)
+        return values
+
+    def _synchronised(self, model: torch.nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+        """Sum gradients over processes only after the last micro-batch."""
+        context: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(model)
+        return context
+
+    def _global_size(self, step: int) -> int:
+        done = step % self.steps_per_epoch * self.train.batch_size
+        return min(self.train.batch_size, len(self.stage.data.samples) - done)
+
+    def _set_lr(self) -> None:
+        factor = lr_factor(self.train, self.step, self.total, self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        self._lr = self.train.lr * factor
+
+    def _count_empty(self, frames: list[str]) -> None:
+        self.empty += 1
+        if self.empty == 1:
+            self.progress.say(
+                f"warning: step {self.step + 1} has no ground truth beyond {self.recipe.data.min_gt:g} m "
+                f"({', '.join(frames[:3])}); its base loss is left out. Further ones are counted in the log."
+            )
+
+    def _report(self, values: dict[str, float], batch: Batch, lr: float) -> None:
+        rate = self._global_size(self.step - 1) / max(values["seconds"], 1e-9)
+        self.progress.step(self.step, values, rate=rate, lr=lr)
+        every = self.recipe.log.every
+        if not self.main or (self.step % every and self.step != self.total):
+            return
+        entry = values | {"lr": lr, "samples_per_second": rate, "memory": memory_bytes(), "empty": self.empty}
+        entry |= {"epoch": self.step / self.steps_per_epoch}
+        assert self.log is not None
+        self.log.write("step", self.step, entry)
+        self.accelerator.log({f"train/{k}": v for k, v in entry.items()}, step=self.step)
+        if self.accelerator.trackers and self.recipe.log.images:
+            random = random_state()
+            drawn = pictures(batch, self.objective.pictures(batch), count=self.recipe.log.images)
+            set_random_state(random)
+            log_pictures(self.accelerator, drawn, self.step)
+
+    def _due(self, every: int, *, at_end: bool = False) -> bool:
+        return (every > 0 and self.step % every == 0) or (at_end and self.step == self.total)
+
+    def _validate(self) -> None:
+        """Score the weights of now; the first process works, the others wait."""
+        validator = self.stage.validator
+        if validator is None or self.validated == self.step:
+            return
+        if self.main:
+            random = random_state()
+            started = time.monotonic()
+            self.metrics = validator.run(self.objective.network)
+            set_random_state(random)
+            self._record(validator, time.monotonic() - started)
+        self.validated = self.step
+        self.accelerator.wait_for_everyone()
+
+    def _record(self, validator: Validator, seconds: float) -> None:
+        name = self.recipe.validate_.metric
+        value = self.metrics.get(name, float("nan"))
+        better = validator.better(value, self.best.get("value"))
+        if better:
+            self.best = {"value": value, "step": self.step, "metric": name}
+            if self.recipe.checkpoint.best:
+                self._save_network(run_folder.BEST)
+        assert self.log is not None
+        entry = {**self.metrics, "protocol": validator.protocol, "frames": len(validator.jobs), "seconds": seconds}
+        self.log.write("validation", self.step, entry)
+        self.accelerator.log({f"validation/{k}": v for k, v in self.metrics.items()}, step=self.step)
+        self.progress.say(
+            f"validation at step {self.step} ({validator.protocol}, {len(validator.jobs)} frames): {name} {value:.4f}"
+            + (" (best so far)" if better else f" (best {self.best.get('value', value):.4f})")
+        )
+
+    def _save(self, *, alone: bool = False) -> None:
+        """Write state and last checkpoint. `alone`: other processes may not be there to take part."""
+        if self.saved == self.step:
+            return
+        random = self._random_of_all(alone)
+        if self.main:
+            save_state(self.stage.folder, self.step, self._content(random), keep=self.recipe.checkpoint.keep)
+            self._save_network(run_folder.LAST)
+            self._save_adapters()
+            status = "finished" if self.step == self.total and not alone else "running"
+            self._describe_run(status)
+        self.saved = self.step
+
+    def _random_of_all(self, alone: bool) -> list[dict[str, Any]]:
+        own = random_state()
+        if world_size() == 1 or alone:
+            return [own]
+        gathered: list[Any] = [None] * world_size()
+        distributed.all_gather_object(gathered, own)
+        return gathered
+
+    def _content(self, random: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "stage": self.stage.name,
+            "modules": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self._scaled else None,
+            "random": random,
+            "epoch": self.step // self.steps_per_epoch,
+            "best": dict(self.best),
+            "metrics": dict(self.metrics),
+            "validated": self.validated,
+            "empty": self.empty,
+            "data": self.stage.data.fingerprint(),
+        }
+
+    def _restore(self) -> None:
+        """Continue from the newest state, if there is one.
+
+        Raises:
+            CheckpointError: no state can be read.
+            DataError: the data is not what the run began with.
+        """
+        state = load_state(self.stage.folder)
+        if state is None:
+            return
+        data = self.stage.data.fingerprint()
+        if state["data"]["fingerprint"] != data["fingerprint"]:
+            raise DataError(
+                f"{self.stage.folder}: cannot be continued, its run began with {state['data']['count']} frames of "
+                f"{state['data']['split']}, and {data['count']} of {data['split']} are here now. Restore the data, or "
+                "start in another folder with -o."
+            )
+        self.objective.load_state_dict(state["modules"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler_state = state["scaler"]
+        self.step, self.best, self.metrics = state["step"], state["best"], state["metrics"]
+        self.validated, self.empty, self.saved = state["validated"], state["empty"], state["step"]
+        if rank() < len(state["random"]) and len(state["random"]) == world_size():
+            set_random_state(state["random"][rank()])
+        else:  # another number of processes: no state fits, a new one that depends on nothing else
+            torch.manual_seed(derive_seed(self.recipe.seed, self.stage.name, "steps", rank(), self.step))
+
+    def _fail(self, error: BaseException, before: tuple[Any, Any], optimizer: Any) -> None:
+        """Take the step back, save what was there before it, and say what happened in one sentence."""
+        optimizer.zero_grad(set_to_none=True)
+        sentence = self._sentence(error)
+        if sentence is None:
+            raise error
+        if not self._dirty:
+            set_random_state(before[0])
+            _set_norm_buffers(self.objective, before[1])
+            if self.step > 0:
+                self._save(alone=True)
+        raise sentence from None
+
+    def _sentence(self, error: BaseException) -> AdubenchError | None:
+        if guards.is_out_of_memory(error):
+            torch.cuda.empty_cache()
+            micro = max(1, self.train.batch_size // world_size() // self.train.accumulate)
+            return guards.memory_error(self.recipe, self.train, self.stage.name, step=self.step + 1, micro_batch=micro)
+        if isinstance(error, TrainingError | UsageError):
+            return error
+        if isinstance(error, AdubenchError):
+            resume = " Everything up to there is saved: repair it, then continue with --resume." if self.step else ""
+            return DataError(f"step {self.step + 1}: {error}{resume}")
+        if world_size() > 1 and guards.is_lost_process(error):
+            return TrainingError(f"step {self.step + 1}: another process of this run ended; its message says why.")
+        return None
+
+    def _asked_to_stop(self) -> bool:
+        asked = self._interrupt.signal is not None
+        if world_size() == 1:
+            return asked
+        return bool(all_max(torch.tensor([float(asked)], device=self.device)).item())
+
+    def _stop(self) -> None:
+        self._describe_run("stopped")
+        status = self._interrupt.exit_status or 130
+        raise guards.TrainingStopped(
+            f"stopped at step {self.step} of {self.total} ({self.stage.name}); everything is saved in "
+            f"{self.stage.folder}. Continue with the same command and --resume.",
+            status,
+        )
+
+    def _finish(self) -> None:
+        self._validate()
+        self._save()
+        self._describe_run("finished")
+        self.accelerator.wait_for_everyone()
+
+    def _save_network(self, name: str) -> None:
+        network = self.objective.network
+        info = CheckpointInfo(
+            model=network.config,
+            role="teacher" if self.stage.name == "teacher" else "student",
+            recipe=self.recipe.plain(),
+            step=self.step,
+            metrics=self.metrics,
+            data=self.stage.data.fingerprint(),
+            source=self.stage.source,
+        )
+        save_checkpoint(self._path(name), network, info=info)
+
+    def _save_adapters(self) -> None:
+        """Write the adapters beside the checkpoint, for the analysis of features."""
+        from safetensors.torch import save
+
+        from adubench.io.atomic import write_bytes
+
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.objective.extras.state_dict().items()}
+        if state:
+            write_bytes(self._path(run_folder.ADAPTERS), save(state))
+
+    def _describe(self, resume: bool) -> None:
+        train, data = self.train, self.stage.data
+        if not self.main:
+            return
+        again = f", continued at step {self.step}" if resume and self.step else ""
+        self.progress.say(
+            f"{self.recipe.name}, {self.stage.name}: {len(data.samples)} frames of {data.split}, {self.total} steps of "
+            f"{train.batch_size}, {self.device}, {self.accelerator.mixed_precision.replace('no', 'fp32')}{again}"
+        )
+        for note in data.notes if not again else ():
+            self.progress.say(f"note: {note}")
+        assert self.log is not None
+        self.log.write("resume" if again else "start", self.step, {"total": self.total, **data.fingerprint()})
+        self._describe_run("running")
+
+    def _describe_run(self, status: str) -> None:
+        if self.main:
+            run_folder.write_run(
+                self.stage.folder,
+                status=status,
+                recipe=self.recipe.name,
+                stage=self.stage.name,
+                step=self.step,
+                total=self.total,
+                best=self.best,
+                metrics=self.metrics,
+                data=self.stage.data.fingerprint(),
+                empty_batches=self.empty,
+            )
+
+    def _path(self, name: str) -> Path:
+        return self.stage.folder / name
+
+
+def _norm_buffers(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Copy the running statistics, which a forward pass changes."""
+    return [b.clone() for m in _norms(module) for b in m.buffers(recurse=False)]
+
+
+def _set_norm_buffers(module: torch.nn.Module, values: list[torch.Tensor]) -> None:
+    for own, value in zip((b for m in _norms(module) for b in m.buffers(recurse=False)), values, strict=True):
+        own.copy_(value)
+
+
+def _norms(module: torch.nn.Module) -> list[torch.nn.Module]:
+    return [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+
+
+def _outside_to(objective: Objective, device: torch.device) -> None:
+    for network in getattr(objective, "_outside", ()):
+        network.to(device)
+
+
+def _end_trackers(accelerator: Any) -> None:
+    """Close the trackers, but leave the processes together for the next stage."""
+    for tracker in accelerator.trackers:
+        tracker.finish()

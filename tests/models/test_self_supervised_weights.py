@@ -1,0 +1,189 @@
+"""Official folders in, networks out, and back: strictly, with all their oddities."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("timm")
+
+from adubench.errors import CheckpointError  # noqa: E402
+from adubench.models import zoo  # noqa: E402
+from adubench.models.pose import build_pose  # noqa: E402
+from adubench.models.weights.families import detect, import_weights  # noqa: E402
+from adubench.models.weights.official_files import add_aliases  # noqa: E402
+from adubench.models.weights.official_networks import (  # noqa: E402
+    _ALIASES,
+    export_folder,
+    export_pose,
+    import_pose,
+)
+from tests.self_supervised import recipe  # noqa: E402
+
+NETS = {
+    "monodepth2": "monodepth2",
+    "hr-depth": "hr_depth",
+    "hr-depth-lite": "hr_depth_lite",
+    "diffnet": "diffnet",
+    "sub-depth": "sub_depth",
+}
+SIZE = {"height": 64, "width": 96, "use_stereo": False}
+
+
+def official(family):
+    """The contents of encoder.pth and depth.pth as the original programs write them."""
+    encoder, depth = recipe(NETS[family], "encoder"), recipe(NETS[family], "depth")
+    if family in _ALIASES:
+        depth = add_aliases(depth, _ALIASES[family])
+    return {**encoder, **SIZE}, depth
+
+
+def write(folder, encoder, depth, **options):
+    folder.mkdir(exist_ok=True)
+    torch.save(encoder, folder / "encoder.pth", **options)
+    torch.save(depth, folder / "depth.pth", **options)
+    return folder
+
+
+def rebuild(imported):
+    network = zoo.build(imported.config).eval()
+    network.load_state_dict(imported.state)
+    return network
+
+
+@pytest.mark.parametrize("family", NETS)
+def test_round_trip_is_exact_and_writes_what_official_loaders_demand(family, tmp_path):
+    encoder, depth = official(family)
+    folder = write(tmp_path / "w", encoder, depth)
+    assert detect(folder) == family
+    imported = import_weights("auto", folder)
+    assert (imported.config["height"], imported.config["width"]) == (64, 96)
+    files = export_folder(rebuild(imported))
+    assert files["encoder"].keys() == encoder.keys()
+    assert files["depth"].keys() == depth.keys()
+    for key, value in encoder.items():
+        if key in SIZE:
+            assert files["encoder"][key] == value
+        elif ".fc." in key and key.startswith("encoder.fc"):
+            assert files["encoder"][key].shape == value.shape
+            assert not files["encoder"][key].any()
+        else:
+            assert torch.equal(files["encoder"][key], value), key
+    assert all(torch.equal(files["depth"][key], value) for key, value in depth.items())
+    again = import_weights(family, write(tmp_path / "again", files["encoder"], files["depth"]))
+    assert again.config == imported.config
+    assert all(torch.equal(again.state[key], value) for key, value in imported.state.items())
+
+
+def test_number_of_entries_of_the_official_files():
+    counts = {family: tuple(len(part) for part in official(family)) for family in NETS}
+    assert counts["monodepth2"] == (125, 28)
+    assert counts["hr-depth"] == (125, 142)
+    assert counts["diffnet"] == (1833, 56)
+
+
+def test_old_serialisation_missing_counters_and_a_file_instead_of_the_folder(tmp_path):
+    encoder, depth = official("monodepth2")
+    encoder = {key: value for key, value in encoder.items() if not key.endswith("num_batches_tracked")}
+    folder = write(tmp_path / "w", encoder, depth, _use_new_zipfile_serialization=False)
+    for path in (folder, folder / "encoder.pth", folder / "depth.pth"):
+        imported = import_weights("monodepth2", path)
+        assert torch.equal(imported.state["encoder.encoder.conv1.weight"], encoder["encoder.conv1.weight"])
+    assert imported.state["encoder.encoder.bn1.num_batches_tracked"] == 0
+
+
+@pytest.mark.parametrize("layers", [34, 50])
+def test_depth_and_images_are_read_from_the_keys(layers, tmp_path):
+    config = {"family": "monodepth2", "num_layers": layers, "input_images": 2, "scales": [0, 1], **SIZE}
+    network = zoo.build(config)
+    files = export_folder(network)
+    imported = import_weights("auto", write(tmp_path / "w", files["encoder"], files["depth"]))
+    assert imported.config == network.config
+    assert files["encoder"]["encoder.fc.weight"].shape == (1000, 512 if layers == 34 else 2048)
+
+
+@pytest.mark.parametrize("base", ["hr-depth", "diffnet"])
+def test_two_channels_per_head_make_any_base_sub_depth(base, tmp_path):
+    network = zoo.build({"family": "sub-depth", "base": base})
+    files = export_folder(network)
+    folder = write(tmp_path / "w", files["encoder"], files["depth"])
+    for family in ("auto", base, "sub-depth"):
+        imported = import_weights(family, folder)
+        assert imported.config == network.config
+    assert "SUB-Depth" in imported.notes[0]
+
+
+def test_stereo_and_missing_sizes_are_said(tmp_path):
+    encoder, depth = official("monodepth2")
+    imported = import_weights("monodepth2", write(tmp_path / "s", {**encoder, "use_stereo": True}, depth))
+    assert zoo.build(imported.config).depth_scale == 5.4
+    assert "5.4" in imported.notes[0]
+    bare = {key: value for key, value in encoder.items() if key not in SIZE}
+    imported = import_weights("monodepth2", write(tmp_path / "b", bare, depth))
+    assert (imported.config["height"], imported.config["width"]) == (192, 640)
+    assert "192x640" in imported.notes[0]
+    assert import_weights("monodepth2", tmp_path / "b", max_depth=80.0).config["max_depth"] == 80.0
+
+
+def _without(state, key):
+    return {name: value for name, value in state.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e, d: (_without(e, "encoder.layer2.0.bn1.bias"), d), r"1 missing \(encoder.layer2.0.bn1.bias\)"),
+        (lambda e, d: ({**e, "encoder.extra": torch.zeros(1)}, d), r"1 unexpected \(encoder.extra\)"),
+        (lambda e, d: (e, {**d, "decoder.0.conv.conv.bias": torch.zeros(7)}), r"shape \(7,\), expected \(256,\)"),
+        (lambda e, d: ({**e, "options": "x"}, d), "expected tensors only, but 'options' is str"),
+        (lambda e, d: ({**e, "height": "tall"}, d), "not a number"),
+        (lambda e, d: (e, torch.zeros(3)), "expected a state dictionary, got Tensor"),
+        (lambda e, d: (e, {"weight": torch.zeros(3)}), "not the decoder of"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, message, tmp_path):
+    folder = write(tmp_path / "w", *change(*official("monodepth2")))
+    with pytest.raises(CheckpointError, match=message):
+        import_weights("monodepth2", folder)
+
+
+def test_another_family_and_missing_files_are_named(tmp_path):
+    encoder, depth = official("hr-depth")
+    folder = write(tmp_path / "w", encoder, depth)
+    with pytest.raises(CheckpointError, match="expected a checkpoint of monodepth2, got one of hr-depth"):
+        import_weights("monodepth2", folder)
+    with pytest.raises(CheckpointError, match=r"Did you mean .*w\?"):
+        import_weights("hr-depth", tmp_path)
+    (folder / "depth.pth").unlink()
+    with pytest.raises(CheckpointError, match=r"depth\.pth not found"):
+        import_weights("hr-depth", folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"input": "all"},
+        {"num_layers": 50},
+        {"kind": "shared"},
+        {"kind": "shared", "input": "all"},
+        {"kind": "posecnn"},
+        {"kind": "posecnn", "input": "all"},
+    ],
+    ids=str,
+)
+def test_pose_networks_round_trip(config, tmp_path):
+    network = build_pose(config)
+    for name, state in export_pose(network).items():
+        torch.save(state, tmp_path / f"{name}.pth")
+    again = import_pose(tmp_path)
+    assert again.config == network.config
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in network.state_dict().items())
+
+
+def test_the_official_pose_files_load(tmp_path):
+    torch.save(recipe("monodepth2", "pose_encoder"), tmp_path / "pose_encoder.pth")
+    torch.save(recipe("monodepth2", "pose"), tmp_path / "pose.pth")
+    network = import_pose(tmp_path)
+    assert set(export_pose(network)["pose_encoder"]) == set(recipe("monodepth2", "pose_encoder"))
+    torch.save({"x": torch.zeros(1)}, tmp_path / "pose.pth")
+    with pytest.raises(CheckpointError, match="not a pose network"):
+        import_pose(tmp_path)

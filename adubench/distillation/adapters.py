@@ -92,6 +92,11 @@ class AttentionAdapter(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, student, h, w) to (B, teacher, h, w)."""
+        # Queries, keys and values end with the inner call: without a graph they are gone before the projection.
+        y = to_map(self.output(self._attended(features)), features.shape[-2], features.shape[-1])
+        return _plus_residual(y, self.residual, features)
+
+    def _attended(self, features: Tensor) -> Tensor:
         b, _, height, width = features.shape
         plan = attention_plan(
             height,
@@ -103,13 +108,11 @@ class AttentionAdapter(nn.Module):
         tokens = to_tokens(features)
         seen = tokens if plan.factor == 1 else to_tokens(pooled(features, plan.factor))
         q, k, v = self.query(tokens), self.key(seen), self.value(seen)
-        if plan.mode == "window":
-            q, k, v = (to_windows(t, height, width) for t in (q, k, v))
-            mask = window_mask(height, width, b, features.device)
-            y = from_windows(self._attend(q, k, v, mask), height, width)
-        else:
-            y = self._attend(q, k, v)
-        return _plus_residual(to_map(self.output(y), height, width), self.residual, features)
+        if plan.mode != "window":
+            return self._attend(q, k, v)
+        q, k, v = (to_windows(t, height, width) for t in (q, k, v))
+        mask = window_mask(height, width, b, features.device)
+        return from_windows(self._attend(q, k, v, mask), height, width)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.config.scale == "sqrt_d" or q.dtype in (torch.float32, torch.float64):

@@ -24,19 +24,20 @@ _TYPES = {
 _LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-def first_fault(error: ValidationError, tree: Tree) -> UsageError:
+def first_fault(error: ValidationError, tree: Tree, root: type[Section] = Recipe) -> UsageError:
     """Make the error for the first fault; the others are counted.
 
     Args:
         error: what pydantic found.
         tree: the values with their origins.
+        root: what the whole file is.
     """
     faults: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for fault in error.errors(include_url=False):
         faults.setdefault(_written_path(fault["loc"], tree.values), []).append(fault)
     # An unknown key explains others (a misspelt key leaves a required one missing), so it comes first.
     path, group = min(faults.items(), key=lambda item: item[1][0]["type"] != "extra_forbidden")
-    text = f"{tree.origin(path)}: {_sentence(path, group)}"
+    text = f"{tree.origin(path)}: {_sentence(path, group, root)}"
     others = len(faults) - 1
     return UsageError(text + (f" ({others} more fault{'s' if others > 1 else ''} after this one)" if others else ""))
 
@@ -61,11 +62,11 @@ def _written_path(loc: Sequence[str | int], values: Mapping[str, Any]) -> tuple[
     return tuple(path)
 
 
-def _sentence(path: Sequence[str | int], faults: Sequence[ErrorDetails]) -> str:
+def _sentence(path: Sequence[str | int], faults: Sequence[ErrorDetails], root: type[Section]) -> str:
     fault = faults[0]
     name = ".".join(str(step) for step in path)
     if fault["type"] == "extra_forbidden":
-        return _unknown_key(path)
+        return _unknown_key(path, root)
     if fault["type"] == "missing" and isinstance(path[-1], str):
         return f"'{name}' is missing; a recipe needs it."
     if fault["type"] == "value_error":
@@ -82,8 +83,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _unknown_key(path: Sequence[str | int]) -> str:
-    known = keys_of(path[:-1])
+def _unknown_key(path: Sequence[str | int], root: type[Section]) -> str:
+    known = keys_of(path[:-1], root)
     section = ".".join(str(step) for step in path[:-1])
     where = f" in '{section}'" if section else ""
     return f"unknown key '{path[-1]}'{where}{_close(str(path[-1]), known)} Known: {', '.join(sorted(known))}."
@@ -128,20 +129,23 @@ def _expected(fault: ErrorDetails) -> str:
     return _TYPES.get(kind.split("_")[0], fault["msg"].lower())
 
 
-def keys_of(path: Sequence[str | int]) -> list[str]:
+def keys_of(path: Sequence[str | int], root: type[Section] = Recipe) -> list[str]:
     """Return the keys that a section may have, by their names in YAML; nothing for a path that is no section."""
-    section: type[Section] | None = Recipe
+    section: type[Section] | None = root
     for step in path:
+        if isinstance(step, int):
+            continue  # a list of sections
         if section is None:
             return []
         found = {info.alias or name: info.annotation for name, info in section.model_fields.items()}
-        section = _section_in(found.get(str(step)))
+        # A table of sections by free names (`scales`) has no such key: its section stays.
+        section = _section_in(found[str(step)]) if str(step) in found else section
     return [] if section is None else [info.alias or name for name, info in section.model_fields.items()]
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple, dict):
         return next((s for s in map(_section_in, get_args(annotation)) if s is not None), None)
     return None

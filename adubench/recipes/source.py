@@ -168,9 +168,16 @@ def _fill(values: dict[str, Any], origins: dict[Key, Origin], node: yaml.Mapping
 
 
 def _note_lines(node: Any, at: Key, origins: dict[Key, Origin], path: Path) -> None:
+    """Remember the lines of list items, and of keys within them."""
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             origins[(*at, index)] = Origin(str(path), child.start_mark.line + 1)
+            _note_lines(child, (*at, index), origins, path)
+    elif isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                origins[(*at, key_node.value)] = Origin(str(path), key_node.start_mark.line + 1)
+                _note_lines(value_node, (*at, key_node.value), origins, path)
 
 
 def _construct(node: Any, path: Path) -> Any:

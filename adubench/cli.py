@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "Predict depth for images: a checkpoint, a Python file, or hf:NAME."),
     "import-weights": ("import_weights", "Turn official weights into a checkpoint, and back."),
     "compare": ("compare", "Compare results, with statistics clustered by drive."),
+    "sensitivity": ("sensitivity", "Show which metrics notice which fault."),
     "protocols": ("protocols", "List, show and compare evaluation protocols."),
     "list": ("list", "List the metrics that adubench knows."),
     "export-submission": ("export_submission", "Write the archive that KITTI's server takes."),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from adubench.datasets.training_frames import TrainingFrames, training_frames
+from adubench.datasets.training_packing import packed_frames
 from adubench.datasets.transforms import Augmentation
 from adubench.errors import CheckpointError, UsageError
 from adubench.models import zoo
@@ -21,6 +22,9 @@ from adubench.training.distributed import derive_seed
 from adubench.training.objectives import build_objective, check_teacher, distillation_config, needs_pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adubench.datasets.stereo_pairs import FrameFiles
     from adubench.models.interface import DepthNetwork
     from adubench.recipes.schema import NetworkSection, Recipe, TrainSection
     from adubench.training.objectives import Objective
@@ -144,30 +148,32 @@ class StageData:
 
     Attributes:
         samples: the data set of the loader.
-        frames: what was found and what was left out; None for a training pack.
-        split: name of the list.
-        sha256: digest of the frame names in order.
-        stereo: whether samples are pairs.
-        notes: sentences a user should read.
+        frames: what was found and what was left out.
     """
 
     samples: TrainingSet
-    split: str
-    sha256: str
-    stereo: bool
-    notes: tuple[str, ...]
-    frames: TrainingFrames | None = None
+    frames: TrainingFrames
+
+    @property
+    def split(self) -> str:
+        """Name of the list."""
+        return self.frames.split
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences a user should read."""
+        return self.frames.dropped.sentences()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Say for the record what was trained on."""
-        ground_truth = self.frames.ground_truth if self.frames is not None else "pack"
+        """Say for the record what is trained on."""
+        facts = (self.frames.split, self.frames.sha256, self.frames.stereo, self.frames.ground_truth)
         return {
-            "split": self.split,
+            "split": facts[0],
             "count": len(self.samples),
-            "frames": self.sha256,
-            "stereo": self.stereo,
-            "ground_truth": ground_truth,
-            "fingerprint": f"{derive_seed(self.split, self.sha256, self.stereo, ground_truth):016x}",
+            "frames": facts[1],
+            "stereo": facts[2],
+            "ground_truth": facts[3],
+            "fingerprint": f"{derive_seed(*facts):016x}",
         }
 
 
@@ -179,20 +185,26 @@ def open_data(recipe: Recipe, stage: str, data_root: Path | None) -> StageData:
         DataError: nothing to train on, missing right images, or an image that cannot be read.
     """
     stereo = needs_pairs(recipe, stage)
-    settings = augmentation(recipe, stereo=stereo)
     if recipe.data.pack is not None:
-        return _open_pack(recipe, stereo, settings)
-    frames = training_frames(
-        recipe.data.train,
-        data_root_of(recipe, data_root),
-        stereo=stereo,
-        flip_rule=recipe.stereo.flip,
-        gt_kind=recipe.data.ground_truth,
-    )
-    samples = TrainingSet(frames.frames, settings, recipe.seed)
+        frames = packed_frames(
+            recipe.data.pack,
+            split=recipe.data.train,
+            stereo=stereo,
+            flip_rule=recipe.stereo.flip,
+            use_window=recipe.data.kb_crop,
+        )
+    else:
+        frames = training_frames(
+            recipe.data.train,
+            data_root_of(recipe, data_root),
+            gt_root=recipe.data.gt_root,
+            stereo=stereo,
+            flip_rule=recipe.stereo.flip,
+            gt_kind=recipe.data.ground_truth,
+        )
+    samples = TrainingSet(cast("Sequence[FrameFiles]", frames.frames), augmentation(recipe, stereo=stereo), recipe.seed)
     samples.sample(0, 0)  # a wrong size, a wrong scale, an unreadable first file
-    notes = frames.dropped.sentences()
-    return StageData(samples, frames.split, frames.sha256, stereo, notes, frames)
+    return StageData(samples, frames)
 
 
 def augmentation(recipe: Recipe, *, stereo: bool) -> Augmentation:
@@ -210,14 +222,3 @@ def augmentation(recipe: Recipe, *, stereo: bool) -> Augmentation:
         colour=augment.color,
         geometry=size.geometry,
     )
-
-
-def _open_pack(recipe: Recipe, stereo: bool, settings: Augmentation) -> StageData:
-    """Open a training pack."""
-    from adubench.datasets.training_pack import open_training_pack
-
-    assert recipe.data.pack is not None
-    pack = open_training_pack(Path(recipe.data.pack), stereo=stereo, flip_rule=recipe.stereo.flip)
-    samples = TrainingSet(pack.frames, settings, recipe.seed)
-    samples.sample(0, 0)
-    return StageData(samples, pack.split, pack.sha256, stereo, ())

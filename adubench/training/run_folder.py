@@ -26,7 +26,10 @@ LOCK, RUN, RECIPE, LOG = ".lock", "run.json", "recipe.yaml", "log.jsonl"
 LAST, BEST, ADAPTERS = "checkpoint-last.safetensors", "checkpoint-best.safetensors", "adapters-last.safetensors"
 
 # What may differ when a run is continued: it changes no weight. Prefixes of dotted keys.
-FREE = ("name", "about", "source", "expected", "stages", "data.root", "train.workers", "log", "checkpoint")
+FREE = (
+    "name", "about", "source", "expected", "stages", "test", "log", "checkpoint",
+    "data.root", "data.gt_root", "data.pack", "train.workers", "teacher_train.workers",
+)  # fmt: skip
 # A teacher knows nothing of the student and of how it will be distilled.
 FREE_OF_TEACHER = ("method", "student", "distill")
 
@@ -133,7 +136,6 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], stage: str) -> 
     free = FREE + (FREE_OF_TEACHER if stage == "teacher" else ("teacher_train",))
     if stage == "teacher" and new.get("teacher_train") is not None:
         free = (*free, "train")
-    free = (*free, "teacher_train.workers")
     before, after = _flat(old), _flat(new)
     keys = [k for k in {**before, **after} if not any(k == f or k.startswith(f + ".") for f in free)]
     return {k: (before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)}

@@ -24,7 +24,7 @@ def poly(train: TrainSection, step: int, total: int, steps_per_epoch: int) -> fl
     The first step runs at the full rate; the last one is one step short of the end.
     """
     end = POLY_END if train.end_lr is None else train.end_lr / train.lr
-    return (1 - end) * (1 - min(step, total) / total) ** train.power + end
+    return float((1 - end) * (1 - min(step, total) / total) ** train.power + end)
 
 
 def stepwise(train: TrainSection, step: int, total: int, steps_per_epoch: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -47,7 +47,7 @@ def save_state(folder: Path, step: int, content: Mapping[str, Any], *, keep: int
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         recorder = _Recorder(file)
         try:
-            torch.save({"format": FORMAT, "step": step, **content}, recorder)
+            torch.save({"format": FORMAT, "step": step, **content}, cast("IO[bytes]", recorder))
         except RuntimeError:
             # torch's writer reports what the file could not do as a RuntimeError of its own.
             if recorder.error is not None:
@@ -101,7 +101,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def random_state() -> dict[str, Any]:
     """Read the state of torch's random numbers in this process, CUDA's included."""
     state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 

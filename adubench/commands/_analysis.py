@@ -101,14 +101,18 @@ def analysis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def take_requests(arguments: dict[str, Any]) -> dict[str, Any]:
+def take_requests(arguments: dict[str, Any], *, predicted: str | None = None) -> dict[str, Any]:
     """Take the arguments of these options out of a command's and make fields of `EvalOptions` of them.
+
+    Args:
+        arguments: of the command; those of these options are removed.
+        predicted: kind of the uncertainty that comes with the predictions; None where files are scored.
 
     Raises:
         UsageError: an option without the one that it serves, or unknown names.
     """
     found = _boundaries(arguments)
-    return found | _regions(arguments, shared=_SHARED if found else ()) | _uncertainty(arguments)
+    return found | _regions(arguments, shared=_SHARED if found else ()) | _uncertainty(arguments, predicted)
 
 
 def _regions(arguments: dict[str, Any], shared: tuple[str, ...]) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def _boundaries(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"boundaries": request}
 
 
-def _uncertainty(arguments: dict[str, Any]) -> dict[str, Any]:
+def _uncertainty(arguments: dict[str, Any], predicted: str | None) -> dict[str, Any]:
     from adubench.errors import UsageError
 
     asked = arguments.pop("uncertainty")
@@ -152,6 +156,8 @@ def _uncertainty(arguments: dict[str, Any]) -> dict[str, Any]:
         if given:
             raise UsageError(f"--{next(iter(given)).replace('_', '-')} belongs to --uncertainty: add --uncertainty.")
         return {}
+    if predicted is not None and "uncertainty_maps" not in given:
+        given = {"uncertainty_maps": None, "uncertainty_kind": predicted} | given
     for option in ("uncertainty_maps", "uncertainty_kind"):
         if option not in given:
             raise UsageError(f"--uncertainty needs --{option.replace('_', '-')}: nothing is guessed about a map.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adubench.commands._analysis import analysis_options, take_requests
+from adubench.commands._live import drop_options, live_options, open_live, predicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,8 @@ Examples:
   adubench eval predictions.zip --split eigen --protocol all
   adubench eval my_maps/ --gt my_truth/ --protocol full-frame --max-depth 80
   adubench eval predictions/ --split eigen --data-root KITTI --regions -o result.json
+  adubench eval student.safetensors --split eigen --data-root KITTI -o student.json
+  accelerate launch -m adubench eval student.safetensors --split eigen --data-root KITTI -o student.json
 """
 
 
@@ -52,6 +55,7 @@ Examples:
 @click.option("--workers", default=1, show_default=True, help="Processes; 0 takes every core.")
 @click.option("--cache", help="Folder for packed ground truth, or 'off'. Default: the user's cache folder.")
 @click.option("--label", help="How tables call this result. Default: the name of SOURCE.")
+@live_options
 @analysis_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write the result (JSON, moment table beside it)."
@@ -72,10 +76,12 @@ def command(
     """Score the predictions in SOURCE under a named protocol.
 
     SOURCE is a folder, zip, .npz, .npy or HDF5 file of depth maps (metres; 16-bit PNGs are divided by --png-scale), or
-    of disparity with its --kind. The result names its protocol, version, split and counts. Exit status: 0 good, 1 a
-    fault in the data (nothing is written, except for images without valid pixels), 2 usage.
+    of disparity with its --kind. Or it predicts while it is scored: a checkpoint (.safetensors), a Python file, hf:NAME
+    (see adubench predict). The result names its protocol, version, split and counts. Exit status: 0 good, 1 a fault in
+    the data (nothing is written, except for images without valid pixels), 2 usage.
     """
     import logging
+    import os
 
     from adubench.commands._options import progress_bar, terminal
     from adubench.evaluators.evaluator import EvalOptions, evaluate
@@ -86,10 +92,20 @@ def command(
         table_path_of(output)  # refuse before the work, not after it
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
-    options = EvalOptions(**take_requests(rest), **rest)
+    subject: Any = source
+    uncertainty = None
+    if predicts(source):
+        live = open_live(source, rest, split=split, protocols=protocols, kind=_given_kind(rest))
+        subject, protocols, uncertainty = live.source, live.protocols, live.uncertainty_kind
+        rest |= {"kind": live.kind, "alignment": live.alignment, "label": rest["label"] or live.label}
+        if rest["uncertainty"] and live.kind.endswith("disparity"):
+            rest["unc_space"] = rest["unc_space"] or "inv"  # it came with disparity
+    else:
+        drop_options(rest)
+    options = EvalOptions(**take_requests(rest, predicted=uncertainty), **rest)
     with progress_bar("scoring") as progress:
         results = evaluate(
-            source,
+            subject,
             split=split,
             gt=gt,
             protocol=protocols or None,
@@ -97,6 +113,8 @@ def command(
             options=options,
             progress=progress,
         )
+    if subject is not source and os.environ.get("RANK", "0") != "0":
+        return _status(results, options.allow_empty)  # one process of a launch speaks for all
     if output is not None:
         save_results(results, output)
     if as_json:
@@ -108,6 +126,14 @@ def command(
     if output is not None:
         click.echo(f"written: {output}", err=True)
     return _status(results, options.allow_empty)
+
+
+def _given_kind(arguments: dict[str, Any]) -> str | None:
+    """Return `--kind` where the user gave one."""
+    from click.core import ParameterSource
+
+    given = click.get_current_context().get_parameter_source("kind")
+    return None if given is ParameterSource.DEFAULT else str(arguments["kind"])
 
 
 def _status(results: Sequence[EvaluationResult], allow_empty: bool) -> int:

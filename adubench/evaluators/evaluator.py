@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,18 @@ from adubench.datasets.ground_truth import FolderGroundTruth, GroundTruth, open_
 from adubench.errors import AdubenchError, DataError, ProtocolError, UsageError
 from adubench.evaluators import assemble, moments
 from adubench.evaluators.eval_options import KINDS, EvalOptions
+from adubench.evaluators.plan import (
+    Plan,
+    check_counts,
+    check_pixel_values,
+    context_of,
+    fitting,
+    items_of,
+    without_incomplete_tracks,
+)
 from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
 from adubench.evaluators.protocols import PROTOCOLS, Protocol, get_protocol
-from adubench.evaluators.run import Item, Job, Track, run
+from adubench.evaluators.run import Item, Job, LivePredictions, LiveSource, Track, run
 from adubench.evaluators.scoring import selection_mask, valid_pixels
 from adubench.io.collection import MapCollection, open_maps
 
@@ -39,23 +47,8 @@ if TYPE_CHECKING:
 DATA_ROOT_VARIABLE = "ADUBENCH_DATA_ROOT"
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Tracks with the frames each of them scores, joined to predictions."""
-
-    split: Split | None
-    tracks: tuple[Track, ...]
-    frames: tuple[tuple[FrameKey, ...], ...]
-    readers: tuple[GroundTruth, ...]
-    expected: tuple[int | None, ...]
-    predictions: MapCollection
-    matching: Matching
-    notes: tuple[str, ...]
-    every_protocol: bool = False
-
-
 def evaluate(
-    source: str | Path,
+    source: str | Path | LiveSource,
     *,
     split: str | None = None,
     gt: str | Path | None = None,
@@ -67,7 +60,7 @@ def evaluate(
     """Score predictions under one or several protocols in one pass.
 
     Args:
-        source: folder, zip, `.npz`, `.npy`, HDF5 or PNG of predictions.
+        source: folder, zip, `.npz`, `.npy`, HDF5 or PNG of predictions; or what makes them while they are scored.
         split: a named split or a list file; its frames are expected, all of them.
         gt: a folder or array file of ground truth paired by relative stem; beside `split`, the root of its maps.
         protocol: names, or "all" for every protocol that fits; default: the split's own, else `full-frame`.
@@ -85,18 +78,21 @@ def evaluate(
     """
     options = options or EvalOptions()
     _check(source, split, gt, options)
-    predictions = open_maps(source, what="prediction", png_scale=options.png_scale)
+    maps = (
+        open_maps(source, what="prediction", png_scale=options.png_scale) if isinstance(source, str | Path) else source
+    )
     root = Path(data_root) if data_root else _root_from_environment()
     if split is None:
         assert gt is not None
         every = _every(protocol)
-        plan = _plan_folder(predictions, Path(gt), _protocols(protocol, None, options), options, every)
+        plan = _plan_folder(maps, Path(gt), _protocols(protocol, None, options), options, every)
     else:
-        plan = _plan_split(predictions, split, gt, root, protocol, options)
-    return _execute(plan, options, progress, paths={"source": source, "ground_truth": gt, "data_root": root})
+        plan = _plan_split(maps, split, gt, root, protocol, options)
+    name = source if isinstance(source, str | Path) else source.path
+    return _execute(plan, options, progress, paths={"source": name, "ground_truth": gt, "data_root": root})
 
 
-def _check(source: str | Path, split: str | None, gt: str | Path | None, options: EvalOptions) -> None:
+def _check(source: str | Path | LiveSource, split: str | None, gt: str | Path | None, options: EvalOptions) -> None:
     if split is None and gt is None:
         raise UsageError("nothing to compare with: give --split NAME (a known split) or --gt DIR (your own maps).")
     if options.kind not in KINDS:
@@ -105,7 +101,8 @@ def _check(source: str | Path, split: str | None, gt: str | Path | None, options
         raise UsageError(f"--png-scale {options.png_scale}: expected a factor > 0 (KITTI's is 256).")
     if options.workers < 0:
         raise UsageError(f"--workers {options.workers}: expected a number of processes, or 0 for every core.")
-    if gt is not None and split is None and Path(gt).exists() and Path(gt).resolve() == Path(source).resolve():
+    same = isinstance(source, str | Path) and gt is not None and Path(gt).resolve() == Path(source).resolve()
+    if split is None and same and Path(source).exists():  # type: ignore[arg-type]
         raise UsageError(f"{source}: prediction and ground truth are the same path; every number would be perfect.")
 
 
@@ -128,23 +125,38 @@ def _protocols(names: str | Sequence[str] | None, default: str | None, options: 
 
 
 def _plan_folder(
-    predictions: MapCollection, gt: Path, protocols: tuple[Protocol, ...], options: EvalOptions, every: bool
-) -> _Plan:
+    maps: MapCollection | LiveSource, gt: Path, protocols: tuple[Protocol, ...], options: EvalOptions, every: bool
+) -> Plan:
     reader = FolderGroundTruth(gt, scale=256.0)
     names = [frame.name for frame in reader.frames]
+    predictions, facts, notes = _opened(maps, None, (reader,), None, gt)
     matching = match_by_stem(names, predictions, single=reader.single)
     tracks = (Track(_cached(reader, reader.frames, protocols, options), protocols),)
-    return _Plan(None, tracks, (reader.frames,), (reader,), (None,), predictions, matching, (), every)
+    return Plan(None, tracks, (reader.frames,), (reader,), (None,), predictions, matching, notes, every, facts)
+
+
+def _opened(
+    maps: MapCollection | LiveSource,
+    split: Split | None,
+    readers: Sequence[GroundTruth],
+    data_root: Path | None,
+    gt: str | Path | None,
+) -> tuple[MapCollection, Mapping[str, Any], tuple[str, ...]]:
+    """Return the predictions, facts and notes about them; a live source gets to know the frames now."""
+    if not isinstance(maps, LiveSource):
+        return maps, {}, ()
+    predictions = maps.open_for(split, readers, data_root, Path(gt) if gt is not None else None)
+    return predictions, maps.facts(), maps.notes()
 
 
 def _plan_split(
-    predictions: MapCollection,
+    maps: MapCollection | LiveSource,
     name: str,
     gt: str | Path | None,
     root: Path | None,
     protocol: str | Sequence[str] | None,
     options: EvalOptions,
-) -> _Plan:
+) -> Plan:
     from adubench.datasets.splits import load_split
 
     split = load_split(name, root or (Path(gt) if gt and Path(gt).is_dir() else None))
@@ -166,8 +178,9 @@ def _plan_split(
         tracks.append(Track(_cached(reader, reader.frames, group, options), group))
     if not tracks:
         raise DataError(f"split {split.name}: no ground truth for any protocol. " + " ".join(notes))
+    predictions, facts, about = _opened(maps, split, readers, root, gt)
     matching = _match_split(predictions, split, frames)
-    return _Plan(
+    return Plan(
         split,
         tuple(tracks),
         tuple(frames),
@@ -175,8 +188,9 @@ def _plan_split(
         tuple(expected),
         predictions,
         matching,
-        tuple(notes),
+        (*notes, *about),
         every,
+        facts,
     )
 
 
@@ -220,28 +234,28 @@ def _cached(
 
 
 def _execute(
-    plan: _Plan,
+    plan: Plan,
     options: EvalOptions,
     progress: Callable[[int, int], None] | None,
     paths: Mapping[str, str | Path | None],
 ) -> list[EvaluationResult]:
-    _check_pixel_values(plan)
-    plan = _without_incomplete_tracks(plan)
+    check_pixel_values(plan)
+    plan = without_incomplete_tracks(plan)
     missing = plan.matching.missing
     total = len(missing) + len(plan.matching.keys)
     if missing and not options.allow_missing:
         raise missing_error(missing, total, plan.predictions)
-    _check_counts(plan, options)
-    items = _items(plan)
+    check_counts(plan, options)
+    items = items_of(plan)
     compiled = moments.prefer_compiled(len(items))
-    plan = _fitting(plan, items, options)
+    plan = fitting(plan, items, options)
     plan, opened = _with_analysis(plan, items, options, paths, progress)
     job = Job(items, plan.tracks, plan.predictions, options.kind, options.compat, compiled)
     results = []
     with np.errstate(all="ignore"):  # absurd depths overflow; what is not finite is counted or null
         rows = run(job, workers=options.workers, progress=progress)
         for t, track in enumerate(plan.tracks):
-            context = _context(plan, t, options, paths, rows)
+            context = context_of(plan, t, options, paths, rows)
             scored: list[TrackScores] = [row[t] for row in rows if row[t] is not None]  # type: ignore[misc]
             for p, protocol in enumerate(track.protocols):
                 result = assemble.assemble(protocol, p, scored, context, compiled=compiled)
@@ -252,12 +266,12 @@ def _execute(
 
 
 def _with_analysis(
-    plan: _Plan,
+    plan: Plan,
     items: Sequence[Item],
     options: EvalOptions,
     paths: Mapping[str, str | Path | None],
     progress: Callable[[int, int], None] | None,
-) -> tuple[_Plan, dict[int, TrackAnalysis]]:
+) -> tuple[Plan, dict[int, TrackAnalysis]]:
     """Open what is to be measured besides the whole image, track by track; nothing where nothing is asked for."""
     if options.regions is None and options.uncertainty is None and options.boundaries is None:
         return plan, {}
@@ -274,7 +288,7 @@ def _with_analysis(
 
 
 def _open_regions(
-    plan: _Plan,
+    plan: Plan,
     t: int,
     items: Sequence[Item],
     options: EvalOptions,
@@ -306,7 +320,7 @@ def _open_regions(
 
 
 def _frame_reader(
-    plan: _Plan, t: int, paths: Mapping[str, str | Path | None], needs: frozenset[str], **named: Any
+    plan: Plan, t: int, paths: Mapping[str, str | Path | None], needs: frozenset[str], **named: Any
 ) -> FrameReader:
     """Read images, labels, edges and intrinsics where the user says or where the data set has them."""
     from adubench.datasets.frame_inputs import open_inputs
@@ -317,7 +331,7 @@ def _frame_reader(
 
 
 def _open_boundaries(
-    plan: _Plan, t: int, items: Sequence[Item], options: EvalOptions, paths: Mapping[str, str | Path | None]
+    plan: Plan, t: int, items: Sequence[Item], options: EvalOptions, paths: Mapping[str, str | Path | None]
 ) -> BoundaryScorer | None:
     request = options.boundaries
     if request is None:
@@ -331,7 +345,7 @@ def _open_boundaries(
 
 
 def _open_uncertainty(
-    plan: _Plan, t: int, items: Sequence[Item], options: EvalOptions, regions: TrackRegions | None
+    plan: Plan, t: int, items: Sequence[Item], options: EvalOptions, regions: TrackRegions | None
 ) -> UncertaintyMaps | None:
     """Find the uncertainty maps of a track's frames by the rules for predictions."""
     request, frames = options.uncertainty, [item for item in items if item.frames[t] is not None]
@@ -339,7 +353,12 @@ def _open_uncertainty(
         return None
     from adubench.evaluators.uncertainty_run import open_maps_of
 
-    maps = open_maps(request.maps, what="uncertainty map", png_scale=options.png_scale)
+    if request.maps is None:
+        if not isinstance(plan.predictions, LivePredictions):
+            raise UsageError("--uncertainty needs --uncertainty-maps: nothing is guessed about a map.")
+        maps = plan.predictions.uncertainty()
+    else:
+        maps = open_maps(request.maps, what="uncertainty map", png_scale=options.png_scale)
     try:
         if plan.split is not None:
             found = _match_split(maps, plan.split, plan.frames)
@@ -351,144 +370,6 @@ def _open_uncertainty(
     pixels = plan.tracks[t].reader.read(frames[0].frames[t]).values.size
     tested = regions.tested() if regions is not None else ()
     return open_maps_of(request, maps, found.keys, [item.name for item in frames], pixels, tested)
-
-
-def _check_counts(plan: _Plan, options: EvalOptions) -> None:
-    for reader, frames, expected in zip(plan.readers, plan.frames, plan.expected, strict=True):
-        if reader.missing and not options.allow_missing:
-            raise DataError(
-                f"{len(reader.missing)} of {expected} ground-truth maps missing, first: {reader.missing[0]}. "
-                "Complete the data (adubench data check), or use --allow-missing for a result marked partial."
-            )
-        if expected is not None and len(frames) != expected and not options.allow_missing:
-            raise DataError(
-                f"split {plan.split.name if plan.split else ''}: {len(frames)} images have ground truth "
-                f"({reader.kind}), expected {expected}. Complete the data (adubench data check), or use "
-                "--allow-missing for a result marked partial."
-            )
-
-
-def _without_incomplete_tracks(plan: _Plan) -> _Plan:
-    """Under `--protocol all`, leave out ground truth whose frames have no complete predictions, and say so."""
-    if not plan.every_protocol or len(plan.tracks) < 2:
-        return plan
-    missing = set(plan.matching.missing)
-    lacking = [sum(f.name in missing for f in frames) for frames in plan.frames]
-    kept = [t for t, count in enumerate(lacking) if not count]
-    if not kept or len(kept) == len(plan.tracks):
-        return plan
-    notes = [
-        f"{', '.join(p.name for p in plan.tracks[t].protocols)}: left out, {count} of {len(plan.frames[t])} frames "
-        f"with {plan.readers[t].kind} have no prediction."
-        for t, count in enumerate(lacking)
-        if count
-    ]
-    names = {f.name for t in kept for f in plan.frames[t]}
-    matching = dataclasses.replace(
-        plan.matching,
-        keys={frame: key for frame, key in plan.matching.keys.items() if frame in names},
-        missing=tuple(m for m in plan.matching.missing if m in names),
-    )
-    return dataclasses.replace(
-        plan,
-        tracks=tuple(plan.tracks[t] for t in kept),
-        frames=tuple(plan.frames[t] for t in kept),
-        readers=tuple(plan.readers[t] for t in kept),
-        expected=tuple(plan.expected[t] for t in kept),
-        matching=matching,
-        notes=(*plan.notes, *notes),
-    )
-
-
-def _check_pixel_values(plan: _Plan) -> None:
-    """Values at ground-truth pixels are worth nothing beside another ground truth."""
-    pack = getattr(plan.predictions, "pack", None)
-    check = getattr(pack, "check_ground_truth", None)
-    if check is None:
-        return
-    for reader in plan.readers:
-        truth = getattr(reader, "pack", None)
-        if truth is None:
-            raise DataError(
-                f"{plan.predictions.root}: holds values at the pixels of a ground-truth pack; give that one with --gt."
-            )
-        check(truth)
-
-
-def _items(plan: _Plan) -> tuple[Item, ...]:
-    by_name: dict[str, list[FrameKey | None]] = {}
-    for t, frames in enumerate(plan.frames):
-        for frame in frames:
-            if frame.name in plan.matching.keys:
-                by_name.setdefault(frame.name, [None] * len(plan.frames))[t] = frame
-    return tuple(
-        Item(name, plan.matching.keys[name], tuple(row), _focal_baseline(plan, row)) for name, row in by_name.items()
-    )
-
-
-def _focal_baseline(plan: _Plan, row: Sequence[FrameKey | None]) -> float | None:
-    for reader, frame in zip(plan.readers, row, strict=True):
-        if frame is not None:
-            lookup = getattr(reader, "focal_baseline", None)
-            return lookup(frame) if lookup is not None else None
-    return None
-
-
-def _fitting(plan: _Plan, items: Sequence[Item], options: EvalOptions) -> _Plan:
-    """Under `--protocol all`, keep the protocols that accept the first frame; named ones must accept every frame."""
-    if not plan.every_protocol:
-        return plan
-    tracks, left_out = [], []
-    for t, track in enumerate(plan.tracks):
-        first = next((item for item in items if item.frames[t] is not None), None)
-        if first is None:
-            tracks.append(Track(track.reader, ()))
-            continue
-        item = dataclasses.replace(first, frames=(first.frames[t],))
-        fitting = []
-        for protocol in track.protocols:
-            alone = (Track(track.reader, (protocol,)),)
-            try:
-                Job((item,), alone, plan.predictions, options.kind, options.compat).score(0)
-            except ProtocolError:
-                left_out.append(protocol.name)
-            else:
-                fitting.append(protocol)
-        tracks.append(Track(track.reader, tuple(fitting)))
-    if not any(track.protocols for track in tracks):
-        raise ProtocolError(f"frame {items[0].name}: no protocol accepts this prediction; check its size and kind.")
-    notes = [f"left out, as these maps do not fit: {', '.join(left_out)}."] if left_out else []
-    return dataclasses.replace(plan, tracks=tuple(tracks), notes=(*plan.notes, *notes))
-
-
-def _context(
-    plan: _Plan,
-    t: int,
-    options: EvalOptions,
-    paths: Mapping[str, str | Path | None],
-    rows: Sequence[Any],
-) -> assemble.Context:
-    items = _items(plan)
-    frames = [item.frames[t] for item, row in zip(items, rows, strict=True) if row[t] is not None]
-    names = {f.name for f in plan.frames[t]}
-    reader = plan.readers[t]
-    facts: dict[str, Any] = {key: str(value) for key, value in paths.items() if value is not None}
-    facts |= {"ground_truth_kind": reader.kind, "layout": reader.layout, "workers": options.workers}
-    if plan.split is not None and plan.split.no_gt and plan.tracks[t].protocols[0].ground_truth != "raw":
-        facts["without_ground_truth"] = f"{len(plan.split.no_gt)} of {len(plan.split.frames)}"
-    facts |= {"png_scale": options.png_scale, "compat": options.compat}
-    return assemble.Context(
-        split=plan.split.name if plan.split else None,
-        expected=plan.expected[t],
-        frames=tuple(f.name for f in frames),
-        drives=tuple(f.drive for f in frames),
-        missing=tuple(m for m in plan.matching.missing if m in names),
-        unknown=plan.matching.unknown,
-        label=options.label or Path(paths["source"] or "").resolve().stem or "predictions",
-        kind=options.kind,
-        facts=facts,
-        warnings=plan.notes,
-    )
 
 
 __all__ = ["KINDS", "AdubenchError", "EvalOptions", "evaluate"]

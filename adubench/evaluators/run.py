@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,6 +51,46 @@ class PackReader(Protocol):
 
     def signature(self, frame: Any) -> tuple[int, int, int]:
         """Return the signature of the whole map."""
+        ...
+
+
+@runtime_checkable
+class LiveSource(Protocol):
+    """What makes predictions while they are scored.
+
+    Attributes:
+        path: what the user named, for the record.
+    """
+
+    path: str | Path
+
+    def open_for(self, split: Any, readers: Sequence[Any], data_root: Path | None, gt: Path | None) -> MapCollection:
+        """Get to know the frames, and return a collection that has a map of every one of them."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is to be recorded: what predicts, `flip`, `kb_crop`."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences for the reader of the result, known after `open_for`."""
+        ...
+
+
+@runtime_checkable
+class LivePredictions(Protocol):
+    """A collection (`io.collection.MapCollection`) whose maps are made when they are read."""
+
+    def uncertainty(self) -> MapCollection:
+        """Return the uncertainty maps of the same predictions."""
+        ...
+
+    def share(self, names: Sequence[str]) -> Sequence[int]:
+        """Return the positions that this process is to score; all of them where there is one process."""
+        ...
+
+    def exchange(self, rows: dict[int, Any], error: AdubenchError | None) -> dict[int, Any]:
+        """Give the own rows, get those of all processes; raises what any of them met."""
         ...
 
 
@@ -178,6 +219,9 @@ def run(
         AdubenchError: a file is broken, a prediction does not fit, or a worker process died.
     """
     total = len(job.items)
+    if isinstance(job.predictions, LivePredictions):
+        moments.use_compiled(job.compiled)
+        return _shared(job, job.predictions, progress)
     workers = min(workers or os.cpu_count() or 1, -(-total // _CHUNK))
     moments.use_compiled(job.compiled)
     rows: list[tuple[TrackScores | None, ...]] = []
@@ -186,6 +230,24 @@ def run(
         if progress is not None:
             progress(len(rows), total)
     return rows
+
+
+def _shared(
+    job: Job, live: LivePredictions, progress: Callable[[int, int], None] | None
+) -> list[tuple[TrackScores | None, ...]]:
+    """Score the own share of the frames and exchange rows with the other processes, if there are any."""
+    own = live.share([item.prediction for item in job.items])
+    rows: dict[int, tuple[TrackScores | None, ...]] = {}
+    met: AdubenchError | None = None
+    try:
+        for position in own:
+            rows[position] = job.score(position)
+            if progress is not None:
+                progress(len(rows), len(own))
+    except AdubenchError as error:  # the others wait for this process: they have to hear of it
+        met = error
+    found = live.exchange(rows, met)
+    return [found[position] for position in range(len(job.items))]
 
 
 def _serial(job: Job) -> Iterator[list[tuple[TrackScores | None, ...]]]:

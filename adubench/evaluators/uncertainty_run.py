@@ -37,7 +37,7 @@ class UncertaintyRequest:
     """The options of `--uncertainty`.
 
     Attributes:
-        maps: where the maps lie: anything that predictions may be.
+        maps: where the maps lie: anything that predictions may be; None: they are predicted with the depth.
         kind: their declared meaning.
         space: space of the residual.
         family: density, None for that of the kind.
@@ -45,7 +45,7 @@ class UncertaintyRequest:
         steps: of sparsification.
     """
 
-    maps: Path
+    maps: Path | None
     kind: str
     space: str = "depth"
     family: str | None = None

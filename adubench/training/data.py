@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -207,11 +208,15 @@ def make_loader(
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_start_worker if workers else None,
     )
     return TrainingLoader(loader, sampler)
 
 
-def _one_thread(_worker: int) -> None:
-    """Keep a worker to one core: the number of workers says how many are used."""
+def _start_worker(_worker: int) -> None:
+    """Keep a worker to one core, as their number says how many are used, and leave Ctrl-C to the main process.
+
+    A terminal sends the interrupt to all of them; workers that die of it would take the last checkpoint's step along.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

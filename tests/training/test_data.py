@@ -236,3 +236,25 @@ def test_to_device_applies_tables(pairs):
     batch = next(iter(make_loader(data, EpochSampler(len(pairs), 3, 4), form="uint8+table")))
     assert batch["image_u8"].dtype == torch.uint8
     assert same(to_device(batch, "cpu"), stream(pairs)[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_tables_on_a_gpu_give_the_same_bits(pairs):
+    data = TrainingSet(pairs, SETTINGS, seed=3)
+    batch = next(iter(make_loader(data, EpochSampler(len(pairs), 3, 4), form="uint8+table")))
+    there = {k: v.cpu() if k != "frames" else v for k, v in to_device(batch, "cuda").items()}
+    assert same(there, stream(pairs)[0])
+
+
+def test_an_interrupt_from_the_terminal_does_not_kill_workers(pairs):
+    import os
+    import signal
+
+    data = TrainingSet(pairs, SETTINGS, seed=3)
+    loader = make_loader(data, EpochSampler(len(pairs), 3, 2), workers=1, prefetch=1)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches.gi_frame.f_locals["batches"]._workers
+    os.kill(worker.pid, signal.SIGINT)
+    assert len(list(batches)) == 5

@@ -49,7 +49,14 @@ def rebuild(imported):
     return network
 
 
-@pytest.mark.parametrize("family", NETS)
+@pytest.mark.parametrize(
+    "family",
+    [
+        "hr-depth-lite",
+        "diffnet",
+        *(pytest.param(family, marks=pytest.mark.slow) for family in ("monodepth2", "hr-depth", "sub-depth")),
+    ],
+)
 def test_round_trip_is_exact_and_writes_what_official_loaders_demand(family, tmp_path):
     encoder, depth = official(family)
     folder = write(tmp_path / "w", encoder, depth)
@@ -90,7 +97,7 @@ def test_old_serialisation_missing_counters_and_a_file_instead_of_the_folder(tmp
     assert imported.state["encoder.encoder.bn1.num_batches_tracked"] == 0
 
 
-@pytest.mark.parametrize("layers", [34, 50])
+@pytest.mark.parametrize("layers", [34, pytest.param(50, marks=pytest.mark.slow)])
 def test_depth_and_images_are_read_from_the_keys(layers, tmp_path):
     config = {"family": "monodepth2", "num_layers": layers, "input_images": 2, "scales": [0, 1], **SIZE}
     network = zoo.build(config)
@@ -100,6 +107,7 @@ def test_depth_and_images_are_read_from_the_keys(layers, tmp_path):
     assert files["encoder"]["encoder.fc.weight"].shape == (1000, 512 if layers == 34 else 2048)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["hr-depth", "diffnet"])
 def test_two_channels_per_head_make_any_base_sub_depth(base, tmp_path):
     network = zoo.build({"family": "sub-depth", "base": base})
@@ -161,8 +169,8 @@ def test_another_family_and_missing_files_are_named(tmp_path):
     "config",
     [
         {},
-        {"input": "all"},
-        {"num_layers": 50},
+        pytest.param({"input": "all"}, marks=pytest.mark.slow),
+        pytest.param({"num_layers": 50}, marks=pytest.mark.slow),
         {"kind": "shared"},
         {"kind": "shared", "input": "all"},
         {"kind": "posecnn"},

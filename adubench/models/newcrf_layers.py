@@ -51,7 +51,7 @@ class WindowCRFAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.qk = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.bias = WindowBias(shift)
+        self.window_bias = WindowBias(shift)
 
     def forward(self, x: Tensor, v: Tensor) -> Tensor:
         """Attend inside the windows of two padded (and rolled) maps.
@@ -66,7 +66,7 @@ class WindowCRFAttention(nn.Module):
         height, width = x.shape[1:3]
         q, k = split_windows(self.qk(x), 2, self.heads)
         (values,) = split_windows(v, 1, self.heads)
-        bias = self.bias(self.relative_position_bias_table, height, width, q.dtype)
+        bias = self.window_bias(self.relative_position_bias_table, height, width, q.dtype)
         out: Tensor = self.proj(merge_windows(attend(q, k, values, bias), height, width))
         return out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adubench.errors import UsageError, unknown_name
@@ -32,7 +32,7 @@ class Variant:
     crf_widths: tuple[int, int, int, int] = (128, 256, 512, 1024)
     crf_heads: tuple[int, int, int, int] = (4, 8, 16, 32)
     psp_width: int = 512
-    timm: str | None = None
+    timm: str | None = field(default=None, compare=False)
 
     @property
     def encoder_widths(self) -> tuple[int, int, int, int]:
@@ -106,7 +106,7 @@ def _from_widths(values: Mapping[str, Any]) -> Variant:
         fields[key] = _positive_integers(key, values[key], count=1 if key in ("embed_dim", "psp_width") else 4)
     variant = Variant(**fields)
     _check_widths(variant)
-    return variant
+    return next((named for named in VARIANTS.values() if named == variant), variant)
 
 
 def _positive_integers(key: str, value: object, count: int) -> int | tuple[int, ...]:

@@ -11,13 +11,14 @@ windows, and neither ever copies the bias per image.
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 WINDOW = 7
@@ -28,23 +29,31 @@ OTHER_REGION = -100.0  # the reference's logit between regions; not -inf, so tha
 
 WindowOrder = Literal["official", "timm"]
 
-_MASKS_KEPT = 32
-_masks: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+_KEPT = 32
+_constants: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
 
 
-@lru_cache(maxsize=1)
-def _index() -> Tensor:
-    """Build the index once; under inference mode as well it must stay usable in training."""
-    with torch.inference_mode(False):
-        rows, columns = torch.arange(TOKENS) // WINDOW, torch.arange(TOKENS) % WINDOW
-        dy = rows[:, None] - rows[None, :] + WINDOW - 1
-        dx = columns[:, None] - columns[None, :] + WINDOW - 1
-        return dy * (2 * WINDOW - 1) + dx
+def _constant(key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
+    """Return a constant tensor, made once per key; the least recently used of more than 32 is dropped."""
+    if key in _constants:
+        _constants.move_to_end(key)
+        return _constants[key]
+    with torch.inference_mode(False), torch.no_grad():  # made in evaluation, it must stay usable in training
+        value = make()
+    if type(value) is torch.Tensor:  # tracing (compile, export, fake tensors) must leave nothing behind
+        _constants[key] = value
+        while len(_constants) > _KEPT:
+            _constants.popitem(last=False)
+    return value
 
 
 def relative_position_index() -> Tensor:
-    """Return (49, 49) int64: the row of the position table for query token i and key token j (row-major tokens)."""
-    return _index().clone()
+    """Compute (49, 49) int64: the row of the position table for query token i and key token j (row-major tokens)."""
+    token = torch.arange(TOKENS, device="cpu")
+    rows, columns = token // WINDOW, token % WINDOW
+    dy = rows[:, None] - rows[None, :] + WINDOW - 1
+    dx = columns[:, None] - columns[None, :] + WINDOW - 1
+    return dy * (2 * WINDOW - 1) + dx
 
 
 def build_shift_mask(height: int, width: int, shift: int = SHIFT) -> Tensor:
@@ -60,7 +69,7 @@ def build_shift_mask(height: int, width: int, shift: int = SHIFT) -> Tensor:
     """
 
     def labels(size: int) -> Tensor:
-        position = torch.arange(size)
+        position = torch.arange(size, device="cpu")
         return (position >= size - WINDOW).long() + (position >= size - shift).long()
 
     regions = 3 * labels(height)[:, None] + labels(width)[None, :]
@@ -70,24 +79,15 @@ def build_shift_mask(height: int, width: int, shift: int = SHIFT) -> Tensor:
 
 def shift_mask(height: int, width: int, shift: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return `build_shift_mask` on a device; built once per size, shift, device and type, never per forward."""
-    key = (height, width, shift, device, dtype)
-    if key in _masks:
-        _masks.move_to_end(key)
-        return _masks[key]
-    with torch.inference_mode(False), torch.no_grad():
-        mask = build_shift_mask(height, width, shift).to(device=device, dtype=dtype)
-    if type(mask) is torch.Tensor:  # tracing (compile, export, fake tensors) must leave nothing behind
-        _masks[key] = mask
-        while len(_masks) > _MASKS_KEPT:
-            _masks.popitem(last=False)
-    return mask
+    key = ("mask", height, width, shift, device, dtype)
+    return _constant(key, lambda: build_shift_mask(height, width, shift).to(device=device, dtype=dtype))
 
 
 class WindowBias:
     """The additive bias of one attention layer: relative positions, and the region mask if its windows are shifted.
 
-    While gradients are off the sum is computed once and kept until the map's size, the device, the type or the
-    position table changes. With gradients on it is rebuilt from the table, the mask still comes from the shared cache.
+    While gradients are off the sum is computed once and kept until the map's size (if shifted), the device, the type or
+    the position table changes. With gradients on it is rebuilt from the table, the mask still comes from the shared cache.
 
     Attributes:
         shift: 0, or 3 for shifted windows.
@@ -115,7 +115,8 @@ class WindowBias:
         needs_grad = torch.is_grad_enabled() and table.requires_grad
         if needs_grad or torch.compiler.is_compiling() or table.is_inference():
             return self._build(table, height, width, dtype)
-        key = (height, width, dtype, table.device, table.data_ptr(), table._version)
+        size = (height, width) if self.shift else None
+        key = (size, dtype, table.device, table.data_ptr(), table._version)
         if self._key != key or self._bias is None:
             self._bias = None  # free the old one before the new one is made
             with torch.inference_mode(False), torch.no_grad():
@@ -128,7 +129,7 @@ class WindowBias:
     def _build(self, table: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
         """Gather the position biases and add the mask."""
         self.builds += 1
-        index = _index().to(table.device).view(-1)
+        index = _constant(("index", table.device), lambda: relative_position_index().view(-1).to(table.device))
         bias = table.to(dtype)[index].view(TOKENS, TOKENS, -1).permute(2, 0, 1)
         if not self.shift:
             return bias.contiguous()

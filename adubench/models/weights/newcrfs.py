@@ -72,8 +72,12 @@ def import_state(tensors: Mapping[str, Tensor], *, max_depth: float = 80.0, wher
     official = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
     try:
         variant = detect_variant(official)
-    except (KeyError, IndexError, ValueError, UsageError) as error:
-        raise CheckpointError(f"{where} is no complete NeWCRFs checkpoint: {error}.") from error
+    except (IndexError, ValueError, UsageError) as error:
+        raise CheckpointError(f"{where} is no complete NeWCRFs checkpoint: {str(error).rstrip('.')}.") from error
+    if official[PATCH].ndim != 4 or official[PATCH].shape[1] not in (3, 6):
+        raise CheckpointError(
+            f"{where} has a patch kernel of shape {tuple(official[PATCH].shape)}: 3 or 6 channels only."
+        )
     config = {
         "family": "newcrfs",
         "variant": variant.to_config(),
@@ -95,7 +99,8 @@ def detect_variant(official: Mapping[str, Tensor]) -> Variant:
     """Read all widths, depths and head counts off an official state dictionary (no `module.` prefix).
 
     Raises:
-        KeyError: a tensor that the widths are read from is missing.
+        ValueError: a tensor that the widths are read from is missing.
+        IndexError: it has too few dimensions.
         UsageError: the widths do not fit together.
     """
     depths = [0, 0, 0, 0]
@@ -108,16 +113,14 @@ def detect_variant(official: Mapping[str, Tensor]) -> Variant:
         return int(_tensor(official, f"{block}.attn.{TABLE}").shape[1])
 
     return variant_of(
-        variant_of(
-            {
-                "embed_dim": int(_tensor(official, PATCH).shape[0]),
-                "depths": depths,
-                "heads": [heads(f"backbone.layers.{stage}.blocks.0") for stage in range(4)],
-                "crf_widths": [int(_tensor(official, f"crf{k}.norm_crf.weight").shape[0]) for k in range(4)],
-                "crf_heads": [heads(f"crf{k}.crf_layer.blocks.0") for k in range(4)],
-                "psp_width": int(_tensor(official, "decoder.bottleneck.conv.weight").shape[0]),
-            }
-        ).to_config()
+        {
+            "embed_dim": int(_tensor(official, PATCH).shape[0]),
+            "depths": depths,
+            "heads": [heads(f"backbone.layers.{stage}.blocks.0") for stage in range(4)],
+            "crf_widths": [int(_tensor(official, f"crf{k}.norm_crf.weight").shape[0]) for k in range(4)],
+            "crf_heads": [heads(f"crf{k}.crf_layer.blocks.0") for k in range(4)],
+            "psp_width": int(_tensor(official, "decoder.bottleneck.conv.weight").shape[0]),
+        }
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,9 @@ import torch
 from adubench.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
     from torch import Tensor
 
 # What a checkpoint may hold besides tensors and plain values: numpy arrays and scalars of plain numbers.
@@ -20,18 +23,36 @@ _DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float
 MAX_BYTES = 64 * 2**30
 
 
-def _allowed() -> list[Any]:
-    """List the globals that numpy arrays need, under the names of numpy 1 and numpy 2."""
-    from numpy._core import multiarray
+def _under_name(function: Callable[..., Any], module: str) -> Callable[..., Any]:
+    """Wrap a function of numpy under the module name that a pickle of another numpy wrote."""
 
-    names: list[Any] = [np.ndarray, np.dtype]
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    call.__module__, call.__name__, call.__qualname__ = module, function.__name__, function.__name__
+    return call
+
+
+def _allowed() -> list[Any]:
+    """List the globals that numpy arrays of plain numbers need, under the names of numpy 1 and numpy 2."""
+    names: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(name)) for name in _DTYPES)]
+    rebuild: Any = np.empty(0).__reduce__()[0]  # numpy's `_reconstruct` and `scalar`, wherever this numpy keeps them
+    scalar: Any = np.float64(0).__reduce__()[0]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        names += [
-            (multiarray._reconstruct, f"{module}._reconstruct"),
-            (multiarray.scalar, f"{module}.scalar"),
-        ]
-    names += [type(np.dtype(name)) for name in _DTYPES]
+        names += [_under_name(rebuild, module), _under_name(scalar, module)]
     return names
+
+
+@contextmanager
+def _allowing(names: list[Any]) -> Iterator[None]:
+    """Extend torch's list of safe globals for the duration of a block."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals(names)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def load_foreign(path: Path) -> object:
@@ -48,7 +69,7 @@ def load_foreign(path: Path) -> object:
         return _load_safetensors(path)
     _check_container(path)
     try:
-        with torch.serialization.safe_globals(_allowed()):
+        with _allowing(_allowed()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, str(error))) from error

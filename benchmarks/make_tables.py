@@ -212,6 +212,7 @@ def speed_blocks(reports: dict[str, Report]) -> dict[str, str]:
         "export": _export,
         "bootstrap": _bootstrap,
         "synthdrive": _synthdrive,
+        "adapters": _adapters,
     }
     blocks = {
         f"performance-{name}": maker(reports[name]) if name in reports else NOT_MEASURED
@@ -300,6 +301,25 @@ def _synthdrive(report: Report) -> str:
         for size, rate in report["slowest_scene"].items()
     ]
     return markdown(SPEED_HEAD, rows, numbers=False) + "\n\nFrames per second of CPU time on one core."
+
+
+def _adapters(report: Report) -> str:
+    memory = [
+        _line(
+            "A1" if run["goal"] else "",
+            f"{run['workload']}, {run['pass']}: memory / one score matrix ({run['score_matrix_mib']:.0f} MiB)",
+            f"{run['ratio']:.3f} ({run['extra_mib']:.0f} MiB)",
+            f"<= {run['goal']:g}" if run["goal"] else "",
+            run["ratio"] <= run["goal"] if run["goal"] else None,
+        )
+        for run in report["memory"]
+    ]
+    times = [
+        _line("", f"{name}: {run['workload']}, against the matrix written out (one head)", f"{ratio:.2f} x", "", None)
+        for run in report["runs"]
+        for name, ratio in run["ratios"].items()
+    ]
+    return markdown(SPEED_HEAD, [*memory, *times], numbers=False)
 
 
 def _machine(reports: dict[str, Report]) -> str:

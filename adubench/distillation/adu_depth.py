@@ -17,7 +17,7 @@ from adubench.distillation.adu_config import DistillationConfig, UemConfig
 from adubench.distillation.adu_response import at_quarter, response_loss
 from adubench.distillation.features import feature_loss, uncertainty_at
 from adubench.distillation.focal import focal_depth_loss
-from adubench.distillation.reduction import AllReduce, at_least_float32, one_process
+from adubench.distillation.reduction import AllReduce, at_least_float32, mean_over_processes, one_process
 from adubench.distillation.silog import silog_loss
 from adubench.errors import UsageError
 
@@ -84,8 +84,8 @@ def adu_losses(
 
     Returns:
         `loss`, `base`, `response`, `feature_encoder`, `feature_decoder`, `focal` with graphs (0 where a part is off),
-        and without: `p_d` (mean score of eq. 4 over the images of this process, not clamped), `n_valid`, `ramp`,
-        `s_mean` (with uncertainty).
+        and without: `p_d` (mean score of eq. 4 over images, not clamped), `n_valid`, `ramp`, `s_mean` (with
+        uncertainty).
 
     Raises:
         UsageError: the outputs lack what the settings need.
@@ -118,10 +118,13 @@ def adu_losses(
         )
         weights = term_weights(config, step)
         loss = sum((weight * parts[name] for name, weight in weights.items() if name != "base"), start=base)
-    parts["p_d"] = p_d.mean()
     parts["ramp"] = base.new_tensor(config.ramp(step))
+    observed = {"p_d": p_d}
     if student_output.s is not None:
-        parts["s_mean"] = student_output.s.detach().float().mean()
+        observed["s_mean"] = at_least_float32(student_output.s.detach()).flatten(1).mean(dim=1)
+    per_image = torch.stack(list(observed.values()))
+    means = mean_over_processes(per_image.sum(dim=1), torch.full_like(per_image[:, 0], len(p_d)), all_reduce)
+    parts |= dict(zip(observed, means.detach(), strict=True))
     return {"loss": loss, **parts}
 
 

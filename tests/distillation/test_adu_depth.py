@@ -273,7 +273,7 @@ def test_two_processes_give_the_loss_and_the_gradient_of_one(values):
         found = adu_losses(
             part(split, k), part(teacher, k), gt[k : k + 1], adapters, config, all_reduce=lambda _, it=sums: next(it)
         )
-        for name in TERMS:
+        for name in (*TERMS, "p_d", "s_mean", "n_valid"):
             assert float(found[name].detach()) == pytest.approx(float(expected[name].detach()), rel=1e-5)
     found["loss"].backward()
     torch.testing.assert_close(split.depth.grad, whole.depth.grad, rtol=1e-4, atol=1e-8)

@@ -183,7 +183,7 @@ def packed_frames(
     pack = TrainingPack(path)
     facts = pack.facts
     again = f"make it again with adubench data pack --training {split or facts['split']}"
-    if split is not None and facts["split"] != split:
+    if split is not None and not _same_list(facts["split"], split):
         raise DataError(f"training pack {path}: holds {facts['split']}, not {split}; {again}.")
     if not use_window and facts["window"] == "kb":
         raise DataError(f"training pack {path}: holds KITTI's windows, but data.kb_crop is off; {again} --full-frames.")
@@ -203,6 +203,15 @@ def packed_frames(
     return TrainingFrames(
         facts["split"], facts["dataset"], stereo, flip, facts["ground_truth"], frames, dropped, facts["listed"]
     )
+
+
+def _same_list(one: str, other: str) -> bool:
+    """Compare names of lists; list files may lie elsewhere on another machine."""
+    from adubench.datasets.splits import looks_like_list
+
+    if looks_like_list(one) and looks_like_list(other):
+        return Path(one).name == Path(other).name
+    return one == other
 
 
 def _frames(pack: TrainingPack, stereo: bool, rule: FlipRule, dropped: Dropped) -> tuple[PackedFrame, ...]:

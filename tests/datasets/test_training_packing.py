@@ -117,11 +117,13 @@ def test_kitti_windows_and_full_frames(tmp_path):
         pack_frames(frames, out, window=window)
         found = packed_frames(out)
         assert found.frames[0].image().shape[:2] == size
+        with pytest.raises(DataError, match=r"not other\.txt"):
+            packed_frames(out, split="other.txt")
         equal(make_sample(frames.frames[0], settings), make_sample(found.frames[0], settings))
     with pytest.raises(DataError, match=r"holds KITTI's windows, but data\.kb_crop is off"):
         packed_frames(tmp_path / "True.h5", use_window=False)
     whole = replace(settings, kb_crop=False)
-    found = packed_frames(tmp_path / "False.h5", use_window=False)
+    found = packed_frames(tmp_path / "False.h5", split="/another/machine/list.txt", use_window=False)
     equal(make_sample(frames.frames[0], whole), make_sample(found.frames[0], whole))
 
 

@@ -29,6 +29,17 @@ def test_parameters_of_the_table_are_those_of_the_modules():
         assert f"{millions:.1f} M" in next(x for x in adu_tables.sum_table().splitlines() if name in x)
 
 
+@pytest.mark.parametrize("mode", adu_tables.MODES)
+def test_costs_of_the_table_are_those_of_the_estimate(mode):
+    """The estimate that training prints has its own copy of the rule: parts of `models` import nothing of ours."""
+    from adubench.models.cost import adapter_flops, level_sizes
+
+    for size, stride in zip(level_sizes(*adu_tables.SIZE), adu_tables.STRIDES, strict=True):
+        counted = adapter_flops(size, 192, mode)
+        found = adu_tables.attention_gflop(192, stride, mode)
+        assert found == pytest.approx((counted["attention"] / 1e9, counted["projections"] / 1e9))
+
+
 def test_the_example_runs():
     from adubench.models import zoo
     from tests.distillation.adu_cases import random_gt

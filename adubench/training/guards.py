@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adubench.errors import AdubenchError, DataError, TrainingError
+from adubench.errors import AdubenchError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +85,8 @@ def check_finite(parts: Mapping[str, float], *, step: int, frames: Sequence[str]
         parts: name -> value, the named terms before the total.
         step: of the optimiser, counted from 1.
         frames: of the batch.
-        sources: parts that are sums of others and are named only when no other part is at fault.
+        sources: parts that follow from others, in the order in which they do; one is named only when nothing before it
+            is at fault.
 
     Raises:
         TrainingError: naming the terms, the step and the frames.
@@ -93,7 +94,8 @@ def check_finite(parts: Mapping[str, float], *, step: int, frames: Sequence[str]
     wrong = {name: value for name, value in parts.items() if not math.isfinite(value)}
     if not wrong:
         return
-    named = {name: value for name, value in wrong.items() if name not in sources} or wrong
+    first = [name for name in sources if name in wrong][:1]
+    named = {name: value for name, value in wrong.items() if name not in sources} or {n: wrong[n] for n in first}
     terms = ", ".join(f"{name} = {value}" for name, value in named.items())
     listed = ", ".join(frames[:4]) + (f" and {len(frames) - 4} more" if len(frames) > 4 else "")
     raise TrainingError(
@@ -128,23 +130,6 @@ def memory_error(recipe: Recipe, train: TrainSection, stage: str, *, step: int, 
         f"{recipe.input.width} at a time. The state before the step is kept. Use --set with one of: "
         f"{'; '.join(options)}."
     )
-
-
-def loader_error(error: BaseException) -> DataError | None:
-    """Return the sentence behind an exception of the data loader, None if it is no user's fault.
-
-    A loader process hands its exception over as text with its traceback in it; the sentence is its last line.
-    """
-    text = str(error)
-    if isinstance(error, AdubenchError) and not text.startswith("Caught "):
-        return error if isinstance(error, DataError) else DataError(text)
-    for line in reversed(text.splitlines()):
-        head, colon, sentence = line.partition("Error: ")
-        if colon and head.startswith("adubench.errors."):
-            return DataError(sentence)
-    if "DataLoader worker" in text and "exited unexpectedly" in text:
-        return DataError(f"a loader process died ({text.splitlines()[0]}). Try train.workers=0 to see why.")
-    return None
 
 
 def is_lost_process(error: BaseException) -> bool:

@@ -105,26 +105,11 @@ def adu_losses(
     valid = gt > min_gt
     with torch.autocast(gt.device.type, enabled=False):
         parts["response"] = _response(student_output, teacher_output, valid, config, all_reduce)
-        parts["focal"], p_d = focal_depth_loss(
-            student_output.depth,
-            teacher_output.depth,
-            valid if config.focal.mask == "valid" else None,
-            alpha=config.focal.alpha,
-            gamma=config.focal.gamma,
-            eps=config.focal.eps,
-            granularity=config.focal.granularity,
-            score=config.focal.score,
-            all_reduce=all_reduce,
-        )
+        parts["focal"], p_d = _focal(student_output, teacher_output, valid, config, all_reduce)
         weights = term_weights(config, step)
         loss = sum((weight * parts[name] for name, weight in weights.items() if name != "base"), start=base)
     parts["ramp"] = base.new_tensor(config.ramp(step))
-    observed = {"p_d": p_d}
-    if student_output.s is not None:
-        observed["s_mean"] = at_least_float32(student_output.s.detach()).flatten(1).mean(dim=1)
-    per_image = torch.stack(list(observed.values()))
-    means = mean_over_processes(per_image.sum(dim=1), torch.full_like(per_image[:, 0], len(p_d)), all_reduce)
-    parts |= dict(zip(observed, means.detach(), strict=True))
+    parts |= _observed(p_d, student_output.s, all_reduce)
     return {"loss": loss, **parts}
 
 
@@ -258,6 +243,37 @@ def _response(
         space=settings.space,
         all_reduce=all_reduce,
     )
+
+
+def _focal(
+    student: DistillableOutput,
+    teacher: DistillableOutput,
+    valid: Tensor,
+    config: DistillationConfig,
+    all_reduce: AllReduce,
+) -> tuple[Tensor, Tensor]:
+    settings = config.focal
+    return focal_depth_loss(
+        student.depth,
+        teacher.depth,
+        valid if settings.mask == "valid" else None,
+        alpha=settings.alpha,
+        gamma=settings.gamma,
+        eps=settings.eps,
+        granularity=settings.granularity,
+        score=settings.score,
+        all_reduce=all_reduce,
+    )
+
+
+def _observed(p_d: Tensor, s: Tensor | None, all_reduce: AllReduce) -> dict[str, Tensor]:
+    """Means over the images of all processes that are worth a line in the log."""
+    per_image = {"p_d": p_d}
+    if s is not None:
+        per_image["s_mean"] = at_least_float32(s.detach()).flatten(1).mean(dim=1)
+    values = torch.stack(list(per_image.values()))
+    means = mean_over_processes(values.sum(dim=1), torch.full_like(values[:, 0], len(p_d)), all_reduce)
+    return dict(zip(per_image, means.detach(), strict=True))
 
 
 def _size(features: Tensor) -> tuple[int, int]:

@@ -83,7 +83,7 @@ def command(
 ) -> int:
     """Compare results of `adubench eval` on their common images, with statistics clustered by drive.
 
-    Differences are a - b with b the baseline. Exit status: 0 good, 1 the results cannot be compared, 2 usage.
+    A checkpoint stands for the result that is stored beside it (adubench eval CKPT -o CKPT.json). Differences are a - b with b the baseline. Exit status: 0 good, 1 the results cannot be compared, 2 usage.
     """
     if methods:
         return _by_method(methods, files, paired_seeds, protocol, rest, (form, style, output))
@@ -179,9 +179,11 @@ def _published_only(published: bool, protocol: str | None, form: str, style: str
 
 def _load(files: Sequence[Path], protocol: str | None) -> list[EvaluationResult]:
     """Load the files, take one result of each, and give every result a name of its own."""
+    from adubench.commands._stored import stored_result
     from adubench.errors import ResultError, UsageError
     from adubench.evaluators.result import load_results
 
+    files = [stored_result(file, protocol) for file in files]
     places = [file.resolve() for file in files]
     for i, place in enumerate(places):
         if place in places[:i]:

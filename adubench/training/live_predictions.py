@@ -1,7 +1,9 @@
 """Predictions made while they are scored: no file in between, one process or many.
 
 Under `accelerate launch` or `torchrun` every process takes whole batches of the one global order of frames, so that a
-frame is always predicted in the same company and the result is that of a single process, bit for bit.
+frame is always predicted in the same company. On the CPU the last bits of a convolution depend on the number of threads
+that share it, and launchers change that number; here a batch is computed by one thread, several batches at a time. So
+the result is that of a single process, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adubench.errors import AdubenchError, DataError, UsageError
-from adubench.training.prediction_inputs import ImageJob, Loaded, frame_jobs, image_places, load
+from adubench.training.prediction_inputs import ImageJob, frame_jobs, image_places, load
 from adubench.training.prediction_run import predict_loaded
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from adubench.training.predictor import Prediction, Predictor
 
 Save = Callable[[str, "Prediction"], None]
+_MOST_WORKERS = 4  # every worker holds a batch in memory
 
 
 def process_count() -> tuple[int, int]:
@@ -111,13 +114,13 @@ class LiveMaps:
         self.root = root
         self.names = tuple(sorted(job.name for job in jobs))
         self._predictor, self._save = predictor, save
-        self._jobs = list(jobs)
-        self._batch_of = {job.name: i // predictor.batch_size for i, job in enumerate(jobs)}
+        size = predictor.batch_size
+        self._batches = [tuple(jobs[i : i + size]) for i in range(0, len(jobs), size)]
+        self._batch_of = {job.name: i for i, batch in enumerate(self._batches) for job in batch}
         self._images = {job.name: job.image for job in jobs}
-        self._held: tuple[int, dict[str, Prediction]] = (-1, {})
-        self._ahead: tuple[int, list[Future[Loaded]]] | None = None
-        self._pool: ThreadPoolExecutor | None = None
         self._rank, self._world = processes
+        self._workers = _Workers(predictor)
+        self._held: dict[int, Future[dict[str, Prediction]]] = {}
 
     def read(self, name: str) -> DepthMap:
         """Return the map of a frame in the predictor's kind; its whole batch is predicted at once."""
@@ -126,11 +129,15 @@ class LiveMaps:
         return DepthMap(self.prediction(name).values)
 
     def prediction(self, name: str) -> Prediction:
-        """Return everything that was predicted for a frame."""
+        """Return everything that was predicted for a frame; the next batches are worked on meanwhile."""
         batch = self._batch_of[name]
-        if self._held[0] != batch:
-            self._held = (batch, self._predict(batch))
-        return self._held[1][name]
+        ahead = [batch + n * self._world for n in range(self._workers.count + 1)]
+        self._held = {
+            b: self._held.get(b) or self._workers.submit(self._predict, self._batches[b])
+            for b in ahead
+            if b < len(self._batches)
+        }
+        return self._held[batch].result()[name]
 
     def where(self, name: str) -> str:
         """Return the image."""
@@ -145,47 +152,67 @@ class LiveMaps:
         return [i for i, name in enumerate(names) if self._batch_of[name] % self._world == self._rank]
 
     def exchange(self, rows: dict[int, Any], error: AdubenchError | None) -> dict[int, Any]:
-        """Bring the rows of all processes together.
+        """Bring the rows of all processes together; nothing is predicted after that.
 
         Raises:
             AdubenchError: what a process met, the first by rank.
         """
+        self._workers.close()
         parts: list[Any] = [(rows, error)] if self._world == 1 else gather((rows, error))
         for _, met in parts:
             if met is not None:
                 raise met
         return {position: row for part, _ in parts for position, row in part.items()}
 
-    def _predict(self, batch: int) -> dict[str, Prediction]:
-        loaded = [future.result() for future in self._loading(batch)]
-        self._ahead = None
-        following = batch + self._world
-        if following * self._predictor.batch_size < len(self._jobs):
-            self._ahead = (following, self._loading(following))
+    def _predict(self, jobs: Sequence[ImageJob]) -> dict[str, Prediction]:
+        """Read and predict one batch; runs in a worker."""
+        loaded = [load(job) for job in jobs]
         for image in loaded:
             if image.error:
                 raise DataError(image.error)
-        names = [image.job.name for image in loaded]
         try:
             predictions = predict_loaded(self._predictor, loaded)
         except UsageError:
             raise
         except AdubenchError as error:
-            raise type(error)(f"frame {names[0]}: {error}") from None
-        found = dict(zip(names, predictions, strict=True))
+            raise type(error)(f"frame {jobs[0].name}: {error}") from None
+        found = {job.name: prediction for job, prediction in zip(jobs, predictions, strict=True)}
         if self._save is not None:
             for name, prediction in found.items():
                 self._save(name, prediction)
         return found
 
-    def _loading(self, batch: int) -> list[Future[Loaded]]:
-        """Start to read the images of a batch, unless they are being read."""
-        if self._ahead is not None and self._ahead[0] == batch:
-            return self._ahead[1]
+
+class _Workers:
+    """Threads that predict: one on a GPU and for programs of others, several with one core each on the CPU."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        device = getattr(predictor, "device", None)
+        self._one_core_each = _is_network(predictor) and getattr(device, "type", "") == "cpu"
+        share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.count = max(1, min(_MOST_WORKERS, _cores() // share)) if self._one_core_each else 1
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads = 0
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Start a call in a worker."""
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=4)
-        size = self._predictor.batch_size
-        return [self._pool.submit(load, job) for job in self._jobs[batch * size : (batch + 1) * size]]
+            if self._one_core_each:
+                import torch
+
+                self._threads = torch.get_num_threads()
+            self._pool = ThreadPoolExecutor(self.count, initializer=_use_one_core if self._one_core_each else None)
+        return self._pool.submit(call, *arguments)
+
+    def close(self) -> None:
+        """Stop the workers and give torch its threads back."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        if self._threads:
+            import torch
+
+            torch.set_num_threads(self._threads)
 
 
 class _UncertaintyMaps:
@@ -236,6 +263,21 @@ class _Named:
             return None
         found = self._right.find(frame)
         return found or (self._right.find(replace(frame, camera=5 - frame.camera)) if frame.camera else None)
+
+
+def _is_network(predictor: Predictor) -> bool:
+    """Whether a predictor is a network of ours, whose batches may be predicted side by side."""
+    return hasattr(predictor, "network")
+
+
+def _use_one_core() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def leakage_notes(predictor: Predictor, split: Any, root: Path | None) -> tuple[str, ...]:

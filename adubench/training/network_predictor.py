@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,8 @@ class NetworkPredictor:
         self.trained_on = str(info.data["split"]) if info is not None and info.data.get("split") else None
         self.flip = _flip_rule(network, self.options.flip, label)
         self._source = source or {}
+        self._lock, self._users = threading.Lock(), 0
+        self._trained: list[torch.nn.Module] = []
         if self.options.amp and self.device.type != "cuda":
             raise UsageError(f"--amp: bfloat16 needs a CUDA device, and the network is on {self.device.type}.")
 
@@ -119,9 +122,7 @@ class NetworkPredictor:
         inputs = [self._input(image, rights[i] if rights is not None else None) for i, image in enumerate(images)]
         focal = [self._focal(focals[i] if focals is not None else None) for i in range(len(images))]
         out: list[Prediction] = []
-        was_training = self.network.training
-        self.network.eval()
-        try:
+        with self._evaluating():
             while len(out) < len(images):
                 first = len(out)
                 last = first + 1
@@ -134,9 +135,25 @@ class NetworkPredictor:
                     last += 1
                 size = (int(images[first].shape[0]), int(images[first].shape[1]))
                 out += self._batch(inputs[first:last], focal[first:last], size)
-        finally:
-            self.network.train(was_training)
         return out
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Keep the network in evaluation mode while any thread predicts."""
+        with self._lock:
+            if self._users == 0:
+                self._trained = [module for module in self.network.modules() if module.training]
+                for module in self._trained:  # parts that stay frozen while others are trained stay so afterwards
+                    module.training = False
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    for module in self._trained:
+                        module.training = True
 
     def _input(self, image: Image, right: Image | None) -> Image:
         """Resize to the network's size if it has one; uint8 [H, W, C]."""

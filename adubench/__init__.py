@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from adubench.evaluators.evaluator import evaluate as evaluate
     from adubench.evaluators.result import load_result as load_result
     from adubench.evaluators.result import load_results as load_results
+    from adubench.training.checkpoint import load_model as load_model
 
 _PUBLIC = {
     "evaluate": ("adubench.evaluators.evaluator", "evaluate"),
     "compare": ("adubench.evaluators.comparison", "compare"),
     "load_result": ("adubench.evaluators.result", "load_result"),
+    "load_model": ("adubench.training.checkpoint", "load_model"),
     "load_results": ("adubench.evaluators.result", "load_results"),
     "protocols": ("adubench.evaluators.protocols", None),
 }
 
-__all__ = ["__version__", "compare", "evaluate", "load_result", "load_results", "protocols"]
+__all__ = ["__version__", "compare", "evaluate", "load_model", "load_result", "load_results", "protocols"]
 
 
 def __getattr__(name: str) -> Any:

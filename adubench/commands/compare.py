@@ -83,7 +83,8 @@ def command(
 ) -> int:
     """Compare results of `adubench eval` on their common images, with statistics clustered by drive.
 
-    A checkpoint stands for the result that is stored beside it (adubench eval CKPT -o CKPT.json). Differences are a - b with b the baseline. Exit status: 0 good, 1 the results cannot be compared, 2 usage.
+    A checkpoint stands for the result that is stored beside it (adubench eval CKPT -o CKPT.json). Differences are
+    a - b with b the baseline. Exit status: 0 good, 1 the results cannot be compared, 2 usage.
     """
     if methods:
         return _by_method(methods, files, paired_seeds, protocol, rest, (form, style, output))

@@ -213,6 +213,7 @@ def speed_blocks(reports: dict[str, Report]) -> dict[str, str]:
         "bootstrap": _bootstrap,
         "synthdrive": _synthdrive,
         "adapters": _adapters,
+        "loader": _loader,
     }
     blocks = {
         f"performance-{name}": maker(reports[name]) if name in reports else NOT_MEASURED
@@ -320,6 +321,28 @@ def _adapters(report: Report) -> str:
         for name, ratio in run["ratios"].items()
     ]
     return markdown(SPEED_HEAD, [*memory, *times], numbers=False)
+
+
+def _loader(report: Report) -> str:
+    rows = [
+        _at_least(key, row["what"], row["ratio"], row["goal"])
+        if "goal" in row
+        else _line("", row["what"], f"{row['ratio']:.2f} x", "", None)
+        for key, row in report["ratios"].items()
+    ]
+    four, agree, count = report["L4"], report["agreement"], report["workload"]["n"]
+    rows.append(_at_least("L4", "colours by one table, against the chain of steps", four["ratio"], four["goal"]))
+    worst = four["max_difference"]
+    rows.append(_line("", "its greatest difference", f"{worst:.0e}", "<= 1e-6", worst <= 1e-6))
+    unit = 1000 * report["contestants"]["L, PNG"]["cpu_median_s"] / count
+    jpeg = report["contestants"]["L, JPEG"]["cpu_median_s"] / report["contestants"]["L, PNG"]["cpu_median_s"]
+    tail = (
+        f"L took {unit:.1f} ms per sample, from JPEG {jpeg:.2f} of it. With geometry `pillow`, samples from files and "
+        f"packs differ from L's by {agree['exact_max']:.0e} at most and ground truth not at all; with `opencv`, "
+        f"normalised values differ by {agree['opencv_mean']:.3f} in the mean and "
+        f"{100 * agree['opencv_truth_moved']:.2f} % of the ground-truth pixels."
+    )
+    return f"{markdown(SPEED_HEAD, rows, numbers=False)}\n\n{tail}"
 
 
 def _machine(reports: dict[str, Report]) -> str:

@@ -11,7 +11,7 @@ def change_colours(image, gamma, brightness, factors):
     out = image**gamma
     out = out * brightness
     white = np.ones(image.shape[:2])
-    out = out * np.stack([white * factor for factor in factors], axis=2)
+    out *= np.stack([white * factor for factor in factors], axis=2)  # in place: stays float32
     return np.clip(out, 0, 1)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.group("list", epilog="Example: adubench list metrics --json")
@@ -33,4 +37,55 @@ def metrics_command(as_json: bool) -> None:
         better = {True: "higher", False: "lower", None: "-"}[metric.higher_is_better]
         cells = (metric.key, metric.unit, better, metric.definition, ", ".join(metric.aliases))
         table.add_row(*(Text(cell) for cell in cells))
+    stdout_console().print(table)
+
+
+@command.command("recipes")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def recipes_command(as_json: bool) -> None:
+    """List the recipes of `adubench train` and the experiments of `adubench experiment`."""
+    from dataclasses import asdict
+
+    from adubench.recipes.experiments import experiment_files, load_experiment
+    from adubench.recipes.recipe import recipe_table
+
+    recipes = recipe_table()
+    experiments = [load_experiment(name)[0] for name in experiment_files()]
+    if as_json:
+        known = [{"name": e.id, "question": e.question, "source": e.source, "base": e.base} for e in experiments]
+        click.echo(json.dumps({"recipes": [asdict(r) for r in recipes], "experiments": known}, indent=2))
+        return
+    rows = [(r.name, r.about, r.source, ", ".join(r.stages), r.train) for r in recipes]
+    _print("recipes (adubench train NAME)", ("name", "about", "source", "stages", "trains on"), rows)
+    asked = [(e.id, e.question, e.source) for e in experiments]
+    _print("experiments (adubench experiment NAME)", ("name", "question", "source"), asked)
+
+
+@command.command("models")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models_command(as_json: bool) -> None:
+    """List the networks: sizes, source, and whether they can be trained here."""
+    from dataclasses import asdict
+
+    from adubench.models.zoo import MODELS
+
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in MODELS.values()], indent=2))
+        return
+    rows = [(m.family, m.about, ", ".join(m.variants) or "-", m.source, m.status) for m in MODELS.values()]
+    _print("networks", ("family", "about", "sizes", "source", "status"), rows)
+
+
+def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table of text whose first column never wraps."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from adubench.commands._options import stdout_console
+
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
     stdout_console().print(table)

@@ -132,9 +132,9 @@ def _stage_rows(stage: StagePlan, plan: TrainingPlan) -> list[tuple[str, str]]:
         ("optimiser", f"{train.optimizer}, lr {train.lr:g}, {train.schedule}"),
         ("parameters", _sum(cost.parameters, lambda n: f"{n / 1e6:.2f} M") or _unknown(stage)),
         ("GFLOP per sample", _sum(cost.gflop, lambda g: f"{g:,.1f}") or _unknown(stage)),
-        ("TFLOP per step", f"{step_flop:,.2f}" if cost.gflop else _unknown(stage)),
+        ("per step", _flop(step_flop) if cost.gflop else _unknown(stage)),
         ("whole stage", _flop(step_flop * stage.steps) if stage.steps and cost.gflop else "-"),
-        ("memory, about", _sum(cost.memory, lambda b: f"{b / 2**30:.2f} GiB") or _unknown(stage)),
+        ("memory, about", _sum(cost.memory, _bytes) or _unknown(stage)),
         ("device", f"{plan.device}, precision {train.precision}"),
         ("files", "\n".join(map(str, stage.files))),
     ]
@@ -142,11 +142,17 @@ def _stage_rows(stage: StagePlan, plan: TrainingPlan) -> list[tuple[str, str]]:
 
 def _flop(tera: float) -> str:
     """Print an amount of arithmetic given in TFLOP."""
+    if tera < 1:
+        return f"{tera * 1000:.3g} GFLOP"
     for unit in ("TFLOP", "PFLOP"):
         if tera < 1000:
             return f"{tera:.3g} {unit}"
         tera /= 1000
     return f"{tera:.3g} EFLOP"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def _unknown(stage: StagePlan) -> str:

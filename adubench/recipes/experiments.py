@@ -59,11 +59,11 @@ class Variant(Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.()+=_-]*$")]
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     role: Literal["student", "teacher"] = "student"
     scales: tuple[ScaleName, ...] | None = None
     elsewhere: str = ""
-    published: dict[str, float] = {}
+    published: dict[str, float] = Field(default_factory=dict)
     at_best: bool = False
 
 
@@ -88,7 +88,7 @@ class ScaleChange(Section):
     """
 
     base: str | None = None
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     seeds: Annotated[int, Field(gt=0)] | None = None
     rerun_best: Annotated[int, Field(gt=0)] | None = None
 
@@ -149,10 +149,10 @@ class Experiment(Section):
     data_sets: tuple[DataSet, ...] = ()
     baseline: str | None = None
     vary: tuple[Variant, ...] = ()
-    grid: dict[str, tuple[Any, ...]] = {}
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     sobol: SobolSection | None = None
     seeds: Annotated[int, Field(gt=0)] = 3
-    scales: dict[ScaleName, ScaleChange] = {}
+    scales: dict[ScaleName, ScaleChange] = Field(default_factory=dict)
     measure: tuple[Measure, ...] = ("metrics",)
     test_sets: tuple[TestSet, ...] = ()
     table: dict[str, str]
@@ -317,7 +317,8 @@ def expand(
     count = seeds or change.seeds or experiment.seeds
     absent: dict[str, str] = {}
     runs: list[RunSpec] = []
-    rows, later = [], []
+    rows: list[Variant] = []
+    later: list[Variant] = []
     for variant in variants(experiment):
         if only is not None and variant.name not in only:
             continue
@@ -391,3 +392,24 @@ def run_id(variant: str, data_set: str, seed: int) -> str:
     """Return the folder name of a run."""
     slug = re.sub(r"[^a-z0-9.]+", "-", f"{data_set} {variant}".strip().lower()).strip("-")
     return f"{slug}-s{seed}"
+
+
+def later_runs(expansion: Expansion, best: str, *, overrides: Sequence[str] = ()) -> list[RunSpec]:
+    """Make the runs of rows that start from the best row of the experiment.
+
+    Args:
+        expansion: with rows in `later`.
+        best: name of the best row.
+        overrides: those of the other runs.
+    """
+    experiment = expansion.experiment
+    change = experiment.scales.get(expansion.scale, ScaleChange())
+    start = next(variant for variant in variants(experiment) if variant.name == best)
+    seeds = sorted({spec.seed for spec in expansion.runs})
+    rows = [variant.model_copy(update={"set": flat(start.set) | flat(variant.set)}) for variant in expansion.later]
+    return [
+        make_run(experiment, expansion.scale, row, seed, base=base, data_set=data_set, overrides=overrides)
+        for data_set, base in _bases(experiment, expansion.scale, change)
+        for row in rows
+        for seed in seeds
+    ]

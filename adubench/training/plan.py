@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adubench.errors import AdubenchError, UsageError, unknown_name
-from adubench.recipes.recipe import needs_teacher, recipe_warnings, stages_to_run
+from adubench.recipes.recipe import needs_teacher, recipe_warnings
+from adubench.training import run_folder
 from adubench.training.build import train_section
 from adubench.training.estimate import Estimate, Role, estimate
 
@@ -81,13 +82,9 @@ def choose_stages(recipe: Recipe, wanted: str, *, teacher: Path | None = None) -
     """
     if wanted not in (*STAGES, "all"):
         raise unknown_name("stage", wanted, (*STAGES, "all"))
-    if wanted != "all":
-        if wanted not in recipe.stages:
-            raise UsageError(f"--stage {wanted}: recipe {recipe.name} has only the stages {', '.join(recipe.stages)}.")
-        return (wanted,)
-    stages = stages_to_run(recipe)
-    if teacher is not None:
-        stages = tuple(stage for stage in stages if stage != "teacher")
+    from adubench.training import run
+
+    stages = run.choose_stages(recipe, () if wanted == "all" else (wanted,), teacher)
     if not stages:
         raise UsageError(f"--teacher {teacher}: recipe {recipe.name} trains a teacher only, so nothing is left to do.")
     return stages
@@ -173,7 +170,7 @@ def _stage(recipe: Recipe, stage: str, frames: TrainingFrames | None, output: Pa
         epochs=epochs,
         train=train,
         estimate=estimate(recipe, role, half=_half(train, device)),
-        files=(output / stage,),
+        files=tuple(output / stage / name for name in (run_folder.LAST, run_folder.RECIPE, run_folder.LOG)),
     )
 
 

@@ -247,6 +247,16 @@ def test_tables_on_a_gpu_give_the_same_bits(pairs):
     assert same(there, stream(pairs)[0])
 
 
+def test_everything_can_be_sent_to_spawned_workers(pairs):
+    import pickle
+
+    data = pickle.loads(pickle.dumps(TrainingSet(pairs, SETTINGS, seed=3)))  # noqa: S301
+    here, there = data.sample(0, 1), TrainingSet(pairs, SETTINGS, seed=3).sample(0, 1)
+    np.testing.assert_array_equal(here.image, there.image)
+    loader = make_loader(data, EpochSampler(len(pairs), 3, 4), workers=1)
+    assert pickle.dumps((loader.loader.collate_fn, loader.loader.worker_init_fn))
+
+
 def test_an_interrupt_from_the_terminal_does_not_kill_workers(pairs):
     import os
     import signal

@@ -186,15 +186,25 @@ def test_parameters_of_the_published_sizes():
         assert sum(p.numel() for p in adapters.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
-def test_unscaled_logits_stay_in_float32():
+def test_unscaled_logits_stay_in_float32(monkeypatch):
     """Logits of half-precision queries beyond 65504 would be infinite and the softmax NaN."""
+    seen = []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q, k, v, **options):
+        seen.append({q.dtype, k.dtype, v.dtype})
+        return real(q, k, v, **options)
+
+    monkeypatch.setattr(A.functional, "scaled_dot_product_attention", spy)
     adapter = AttentionAdapter(32, 32, PRINTED).half()
-    torch.nn.init.eye_(adapter.query.weight)
-    torch.nn.init.eye_(adapter.key.weight)
-    torch.nn.init.eye_(adapter.value.weight)
+    for part in (adapter.query, adapter.key, adapter.value):
+        torch.nn.init.eye_(part.weight)
     x = torch.full((1, 32, 2, 2), 100.0, dtype=torch.half)
-    assert torch.isfinite(adapter(x)).all()
     assert 32 * 100.0**2 > 65504
+    assert torch.isfinite(adapter(x)).all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        adapter.float()(x.float())
+    assert seen == [{torch.float32}, {torch.float32}]
 
 
 @pytest.mark.parametrize("mode", ["full", "reduced", "window"])

@@ -250,7 +250,7 @@ def test_tables_on_a_gpu_give_the_same_bits(pairs):
 def test_everything_can_be_sent_to_spawned_workers(pairs):
     import pickle
 
-    data = pickle.loads(pickle.dumps(TrainingSet(pairs, SETTINGS, seed=3)))  # noqa: S301
+    data = pickle.loads(pickle.dumps(TrainingSet(pairs, SETTINGS, seed=3)))
     here, there = data.sample(0, 1), TrainingSet(pairs, SETTINGS, seed=3).sample(0, 1)
     np.testing.assert_array_equal(here.image, there.image)
     loader = make_loader(data, EpochSampler(len(pairs), 3, 4), workers=1)

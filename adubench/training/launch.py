@@ -47,8 +47,11 @@ def check_processes(train: TrainSection, world: int) -> None:
         )
 
 
-def open_accelerator(stage: Stage, train: TrainSection) -> Accelerator:
+def open_accelerator(stage: Stage, train: TrainSection) -> tuple[Accelerator, torch.device]:
     """Open Accelerate for a stage, trackers included.
+
+    Returns:
+        Accelerate, and the device of this process.
 
     Raises:
         UsageError: a device that is not here, or a precision that it lacks.
@@ -60,6 +63,8 @@ def open_accelerator(stage: Stage, train: TrainSection) -> Accelerator:
     from adubench.training.network_predictor import resolve_device
 
     device = resolve_device(stage.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     names: list[Any] = list(stage.recipe.log.trackers)
     # Accelerate keeps its state per process; a second stage may have another precision.
     AcceleratorState._reset_state(reset_partial_state=world_size() == 1)
@@ -75,11 +80,7 @@ def open_accelerator(stage: Stage, train: TrainSection) -> Accelerator:
             InitProcessGroupKwargs(timeout=PATIENCE),
         ],
     )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        accelerator.state._shared_state["device"] = device
-        accelerator.state.device = device
     check_processes(train, world_size())
     if names:
         accelerator.init_trackers("tracking", config=None)
-    return accelerator
+    return accelerator, device

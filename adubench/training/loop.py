@@ -80,8 +80,7 @@ class Trainer:
         """
         self.stage, self.recipe = stage, stage.recipe
         self.train = train_section(stage.recipe, stage.name)
-        self.accelerator = open_accelerator(stage, self.train)
-        self.device = self.accelerator.device
+        self.accelerator, self.device = open_accelerator(stage, self.train)
         self.main = rank() == 0
         self.objective = stage.objective
         if self.train.sync_batch_norm and world_size() > 1:
@@ -130,7 +129,8 @@ class Trainer:
         finally:
             if self.log is not None:
                 self.log.close()
-            self.accelerator.end_training() if world_size() == 1 else _end_trackers(self.accelerator)
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
         return self._path(run_folder.LAST)
 
     def _prepare(self) -> tuple[torch.nn.Module, Any]:
@@ -467,9 +467,3 @@ def _norms(module: torch.nn.Module) -> list[torch.nn.Module]:
 def _outside_to(objective: Objective, device: torch.device) -> None:
     for network in getattr(objective, "_outside", ()):
         network.to(device)
-
-
-def _end_trackers(accelerator: Any) -> None:
-    """Close the trackers, but leave the processes together for the next stage."""
-    for tracker in accelerator.trackers:
-        tracker.finish()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import distributed
 
 from adubench.errors import UsageError, unknown_name
 from adubench.recipes.recipe import needs_teacher, stages_to_run
 from adubench.training import run_folder
 from adubench.training.build import data_root_of, load_teacher, network_config, open_data, stage_objective
-from adubench.training.distributed import rank
+from adubench.training.distributed import rank, world_size
 from adubench.training.loop import Stage, Trainer
 from adubench.training.trackers import check_trackers
 from adubench.training.validation import open_validation
@@ -56,13 +59,13 @@ def train(
     wanted = choose_stages(recipe, stages, teacher)
     check_trackers(recipe.log.trackers)
     root = data_root_of(recipe, data_root)
-    _open_processes(device)
-    with run_folder.locked(output) if rank() == 0 else nullcontext():
+    with _processes(device), run_folder.locked(output) if rank() == 0 else nullcontext():
         pending = [s for s in wanted if run_folder.may_start(output / s, recipe, s, resume=resume)]
         known = _known_teacher(recipe, wanted, output, teacher)
         if "student" in pending and known is not None:
             load_teacher(recipe, known)
         prepared = {s: (open_data(recipe, s, root), open_validation(recipe, s, root)) for s in pending}
+        _wait()  # until every process has looked at the folder
         for name in pending:
             data, validator = prepared[name]
             stage = _stage(recipe, name, output, data, validator, teacher, device)
@@ -145,17 +148,26 @@ def _begin(stage: Stage, resume: bool) -> None:
     )
 
 
-def _open_processes(device: str) -> None:
+@contextmanager
+def _processes(device: str) -> Iterator[None]:
     """Join the processes of `torchrun` or `accelerate launch` before anything is looked at; nothing for one process."""
-    import os
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    from accelerate import PartialState
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
+    from adubench.training.launch import PATIENCE
+    from adubench.training.network_predictor import resolve_device
 
-        from adubench.training.launch import PATIENCE
-        from adubench.training.network_predictor import resolve_device
+    PartialState(cpu=resolve_device(device).type == "cpu", timeout=PATIENCE)
+    yield
+    _wait()
+    distributed.destroy_process_group()
 
-        PartialState(cpu=resolve_device(device).type == "cpu", timeout=PATIENCE)
+
+def _wait() -> None:
+    if world_size() > 1:
+        distributed.barrier()
 
 
 def _sha256(path: Path) -> str:

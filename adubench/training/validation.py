@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from adubench.errors import DataError, UsageError
+from adubench.errors import DataError, UsageError, unknown_name
+from adubench.evaluators.crops import fits_window
 from adubench.evaluators.eval_options import EvalOptions
 from adubench.evaluators.evaluator import evaluate
 from adubench.evaluators.metrics import METRICS
 from adubench.evaluators.protocols import get_protocol
+from adubench.io.images import image_size
+from adubench.training.live_predictions import LiveMaps
 from adubench.training.network_predictor import NetworkPredictor
-from adubench.training.prediction_inputs import ImageJob, frame_jobs, image_places, load_batches
-from adubench.training.prediction_run import predict_loaded
-from adubench.training.predictor import PredictOptions, depth_of
+from adubench.training.prediction_inputs import ImageJob, frame_jobs, image_places
+from adubench.training.predictor import PredictOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adubench.datasets.frames import FrameKey
     from adubench.models.interface import DepthNetwork
     from adubench.recipes.schema import Recipe
@@ -35,6 +36,7 @@ class Validator:
         protocol: name of the protocol.
         data_root: where the data lies.
         jobs: the images.
+        window: predict the 352x1216 window of each image, as the network was trained.
     """
 
     recipe: Recipe
@@ -42,15 +44,16 @@ class Validator:
     protocol: str
     data_root: Path
     jobs: tuple[ImageJob, ...]
+    window: bool = False
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether a value of the recipe's metric is strictly better than another."""
+        """Whether a value of the recipe's metric is strictly better than another; no number never is."""
         if than is None or value != value:
             return value == value
         return value > than if METRICS[self.recipe.validate_.metric].higher_is_better else value < than
 
     def run(self, network: DepthNetwork) -> dict[str, float]:
-        """Predict the frames and score them.
+        """Predict the frames and score them; one process alone.
 
         Returns:
             metric -> value, as `adubench eval` prints them.
@@ -58,26 +61,35 @@ class Validator:
         Raises:
             DataError: an image or its ground truth cannot be read.
         """
-        predictor = NetworkPredictor(network, PredictOptions(flip=self._flip(network)))
-        with tempfile.TemporaryDirectory(prefix="adubench-validation-") as folder:
-            for batch in load_batches(self.jobs, predictor.batch_size):
-                for loaded in batch:
-                    if loaded.error:
-                        raise DataError(f"validation: {loaded.error}")
-                for loaded, prediction in zip(batch, predict_loaded(predictor, batch), strict=True):
-                    assert loaded.image is not None
-                    size = (int(loaded.image.shape[0]), int(loaded.image.shape[1]))
-                    path = Path(folder) / f"{loaded.job.name}.npy"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    np.save(path, depth_of(prediction, size).values)
-            options = EvalOptions(allow_missing=True, allow_empty=True)
-            (result,) = evaluate(
-                folder, split=self.split, protocol=self.protocol, data_root=self.data_root, options=options
-            )
+        flip = None if network.input_rule.channels == 6 else self.recipe.validate_.flip
+        predictor = NetworkPredictor(network, PredictOptions(flip=flip, kb_crop=self.window), label="validation")
+        (result,) = evaluate(
+            _Chosen(predictor, self.jobs),
+            split=self.split,
+            gt=self.recipe.data.gt_root,
+            protocol=self.protocol,
+            data_root=self.data_root,
+            options=EvalOptions(allow_missing=True, allow_empty=True),
+        )
         return {name: float(value) for name, value in result.summary.items()}
 
-    def _flip(self, network: DepthNetwork) -> bool | None:
-        return None if network.input_rule.channels == 6 else self.recipe.validate_.flip
+
+class _Chosen:
+    """The chosen frames as a source of predictions (`evaluators.run.LiveSource`)."""
+
+    path: str | Path = "validation"
+
+    def __init__(self, predictor: NetworkPredictor, jobs: tuple[ImageJob, ...]) -> None:
+        self._predictor, self._jobs = predictor, jobs
+
+    def open_for(self, split: Any, readers: Sequence[Any], data_root: Path | None, gt: Path | None) -> LiveMaps:
+        return LiveMaps(self._predictor, self._jobs, Path(self.path))
+
+    def facts(self) -> dict[str, Any]:
+        return self._predictor.describe()
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
 
 def open_validation(recipe: Recipe, stage: str, data_root: Path | None) -> Validator | None:
@@ -98,10 +110,10 @@ def open_validation(recipe: Recipe, stage: str, data_root: Path | None) -> Valid
     split = load_split(section.split, data_root)
     protocol = get_protocol(section.protocol or split.default_protocol or "full-frame")
     if section.metric not in METRICS:
-        from adubench.errors import unknown_name
-
         raise unknown_name("metric (validate.metric)", section.metric, METRICS, hint="See adubench list metrics.")
-    truth = open_ground_truth(split, None, data_root, protocol.ground_truth)
+    if section.metric not in protocol.metrics:
+        raise unknown_name(f"metric (validate.metric) of protocol {protocol.name}", section.metric, protocol.metrics)
+    truth = open_ground_truth(split, recipe.data.gt_root, data_root, protocol.ground_truth)
     frames = evenly(truth.frames, section.frames)
     if not frames:
         raise DataError(
@@ -109,7 +121,8 @@ def open_validation(recipe: Recipe, stage: str, data_root: Path | None) -> Valid
             "validate.split, or null for none."
         )
     jobs = frame_jobs(frames, image_places(split, data_root), stereo=stage == "teacher")
-    return Validator(recipe, section.split, protocol.name, data_root, tuple(jobs))
+    window = recipe.data.kb_crop and fits_window(image_size(jobs[0].image))
+    return Validator(recipe, section.split, protocol.name, data_root, tuple(jobs), window)
 
 
 def evenly(items: tuple[FrameKey, ...], count: int | None) -> tuple[FrameKey, ...]:

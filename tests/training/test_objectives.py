@@ -190,3 +190,16 @@ def test_configuration_of_the_networks(recipe):
 def test_a_method_without_training(recipe):
     for method in OBJECTIVES:
         assert build(recipe(f"method={method}")) is not None
+
+
+def test_activation_checkpointing_changes_memory_not_numbers(recipe, batch):
+    found = []
+    for change in ("student.activation_checkpointing=false", "student.activation_checkpointing=true"):
+        objective = build(recipe("student.drop_path=0.2", change)).train()
+        torch.manual_seed(4)
+        loss = objective(batch, 0)["loss"]
+        loss.backward()
+        found.append((loss.detach(), [p.grad for p in objective.parameters()]))
+    (plain, one), (saved, other) = found
+    torch.testing.assert_close(saved, plain)
+    torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)

@@ -92,6 +92,7 @@ def test_old_serialisation_missing_counters_and_a_file_instead_of_the_folder(tmp
     encoder = {key: value for key, value in encoder.items() if not key.endswith("num_batches_tracked")}
     folder = write(tmp_path / "w", encoder, depth, _use_new_zipfile_serialization=False)
     for path in (folder, folder / "encoder.pth", folder / "depth.pth"):
+        assert detect(path) == "monodepth2"
         imported = import_weights("monodepth2", path)
         assert torch.equal(imported.state["encoder.encoder.conv1.weight"], encoder["encoder.conv1.weight"])
     assert imported.state["encoder.encoder.bn1.num_batches_tracked"] == 0

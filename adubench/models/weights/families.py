@@ -62,7 +62,11 @@ def detect(path: Path) -> str:
     """
     from adubench.models.weights.safe_load import load_foreign
 
-    source = path if path.is_dir() else load_foreign(path)
+    paired = path.name in ("encoder.pth", "depth.pth") and all(
+        (path.parent / name).is_file() for name in ("encoder.pth", "depth.pth")
+    )
+    # a ResNet encoder alone fits several families: the decoder beside it decides
+    source = path.parent if paired else path if path.is_dir() else load_foreign(path)
     for name in FAMILIES:
         module, extra = _importer(name)
         if module.detect(source, **extra):

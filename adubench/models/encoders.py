@@ -21,7 +21,8 @@ from adubench.models.windows import (
     enter_windows,
     leave_windows,
     merge_windows,
-    split_windows,
+    partition,
+    split_heads,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class WindowedBlock(swin_transformer.SwinTransformerBlock):
         shift = self.window_bias.shift
         padded = enter_windows(x, shift, self.window_order)
         rows, columns = padded.shape[1:3]
-        q, k, v = split_windows(self.attn.qkv(padded), 3, self.attn.num_heads)
+        q, k, v = split_heads(self.attn.qkv(partition(padded)), 3, self.attn.num_heads)
         bias = self.window_bias(self.attn.relative_position_bias_table, rows, columns, q.dtype)
         out = self.attn.proj(merge_windows(attend(q, k, v, bias), rows, columns))
         return leave_windows(out, shift, height, width, self.window_order)

@@ -19,7 +19,8 @@ from adubench.models.windows import (
     enter_windows,
     leave_windows,
     merge_windows,
-    split_windows,
+    partition,
+    split_heads,
 )
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class WindowCRFAttention(nn.Module):
             (B, H, W, C).
         """
         height, width = x.shape[1:3]
-        q, k = split_windows(self.qk(x), 2, self.heads)
-        (values,) = split_windows(v, 1, self.heads)
+        q, k = split_heads(self.qk(partition(x)), 2, self.heads)
+        (values,) = split_heads(partition(v), 1, self.heads)
         bias = self.window_bias(self.relative_position_bias_table, height, width, q.dtype)
         out: Tensor = self.proj(merge_windows(attend(q, k, values, bias), height, width))
         return out

@@ -3,9 +3,8 @@
 All maps are NHWC. The order of the reference is pad, then roll (NeWCRFs, swin_transformer.py and newcrf_layers.py);
 timm rolls, then pads, which differs whenever a map is no multiple of the window.
 
-Queries, keys and values go to the fused kernel of torch as (B, windows * heads, 49, d) or (B * windows, heads, 49, d),
-two views of one contiguous tensor: the first takes a bias per window (shifted blocks), the second one bias for all
-windows, and neither ever copies the bias per image.
+Queries, keys and values go to the fused kernel of torch as views (B * windows, heads, 49, d); shifted blocks of a batch
+go as (B, windows * heads, 49, d), so that the bias, then one per window, is never copied per image.
 """
 
 from __future__ import annotations
@@ -87,7 +86,8 @@ class WindowBias:
     """The additive bias of one attention layer: relative positions, and the region mask if its windows are shifted.
 
     While gradients are off the sum is computed once and kept until the map's size (if shifted), the device, the type or
-    the position table changes. With gradients on it is rebuilt from the table, the mask still comes from the shared cache.
+    the position table changes. With gradients on it is made from the table each time, with the mask from the shared
+    cache.
 
     Attributes:
         shift: 0, or 3 for shifted windows.
@@ -176,27 +176,24 @@ def leave_windows(x: Tensor, shift: int, height: int, width: int, order: WindowO
     return x[:, :height, :width]
 
 
-def split_windows(x: Tensor, parts: int, heads: int) -> Tensor:
-    """Cut a padded map into windows and heads.
-
-    Args:
-        x: (B, H, W, parts * heads * d), H and W multiples of 7.
-        parts: how many tensors (query, key, value) are stacked in the channels.
-        heads: attention heads, contiguous groups of d channels.
-
-    Returns:
-        (parts, B, windows, heads, 49, d), contiguous.
-    """
+def partition(x: Tensor) -> Tensor:
+    """Cut a map (B, H, W, C), H and W multiples of 7, into windows of row-major tokens (B, windows, 49, C)."""
     batch, height, width, channels = x.shape
-    rows, columns, d = height // WINDOW, width // WINDOW, channels // (parts * heads)
-    x = x.reshape(batch, rows, WINDOW, columns, WINDOW, parts, heads, d)
-    return x.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(parts, batch, rows * columns, heads, TOKENS, d)
+    x = x.reshape(batch, height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
+    return x.transpose(2, 3).reshape(batch, -1, TOKENS, channels)
+
+
+def split_heads(tokens: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """Split (B, windows, 49, parts * heads * d) into `parts` views (B, windows, heads, 49, d)."""
+    batch, windows, _, channels = tokens.shape
+    x = tokens.view(batch, windows, TOKENS, parts, heads, channels // (parts * heads))
+    return tuple(x.permute(3, 0, 1, 4, 2, 5))
 
 
 def merge_windows(x: Tensor, height: int, width: int) -> Tensor:
-    """Undo `split_windows` for one part: (B, windows, heads, 49, d) to (B, H, W, heads * d)."""
+    """Put windows and heads (B, windows, heads, 49, d) back into a map (B, H, W, heads * d)."""
     batch, _, heads, _, d = x.shape
-    x = x.reshape(batch, height // WINDOW, width // WINDOW, heads, WINDOW, WINDOW, d)
+    x = x.view(batch, height // WINDOW, width // WINDOW, heads, WINDOW, WINDOW, d)
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, height, width, heads * d)
 
 
@@ -212,8 +209,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (B, windows, heads, 49, d).
     """
-    merged = (0, 1) if bias.shape[0] == q.shape[2] else (1, 2)
-    out = functional.scaled_dot_product_attention(
-        q.flatten(*merged), k.flatten(*merged), v.to(q.dtype).flatten(*merged), attn_mask=bias[None]
-    )
-    return out.view(q.shape)
+    batch, count, heads = q.shape[:3]
+    if bias.shape[0] == heads or batch == 1:  # windows of all images side by side: views of the projections
+        first, last, bias = 0, 1, bias.view(-1, heads, TOKENS, TOKENS)
+    else:  # a bias per window, shared by the images: windows and heads side by side
+        first, last, bias = 1, 2, bias[None]
+    q, k, v = (x.flatten(first, last) for x in (q, k, v.to(q.dtype)))
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return out.reshape(batch, count, heads, TOKENS, -1)

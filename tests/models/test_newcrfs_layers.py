@@ -14,8 +14,9 @@ from adubench.models.windows import (  # noqa: E402
     enter_windows,
     leave_windows,
     merge_windows,
+    partition,
     relative_position_index,
-    split_windows,
+    split_heads,
 )
 from tests.models.newcrfs_golden import close, golden, weights  # noqa: E402
 
@@ -115,7 +116,7 @@ def test_entering_and_leaving_windows_is_the_identity(order, shift):
     x = torch.arange(2 * 9 * 16 * 6, dtype=torch.float32).view(2, 9, 16, 6)
     inside = enter_windows(x, shift, order)
     assert inside.shape == (2, 14, 21, 6)
-    split = split_windows(inside, 1, 3)[0]
+    (split,) = split_heads(partition(inside), 1, 3)
     assert split.shape == (2, 6, 3, 49, 2)
     assert torch.equal(leave_windows(merge_windows(split, 14, 21), shift, 9, 16, order), x)
 

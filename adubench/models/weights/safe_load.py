@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,8 @@ def load_foreign(path: Path) -> object:
         return _load_safetensors(path)
     _check_container(path)
     try:
-        with _allowing(_allowed()):
+        with _allowing(_allowed()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: a file that fails is named below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, str(error))) from error

@@ -14,7 +14,14 @@ from torch import distributed
 from adubench.errors import UsageError, unknown_name
 from adubench.recipes.recipe import needs_teacher, stages_to_run
 from adubench.training import run_folder
-from adubench.training.build import data_root_of, load_teacher, network_config, open_data, stage_objective
+from adubench.training.build import (
+    build_network,
+    data_root_of,
+    load_teacher,
+    network_config,
+    open_data,
+    stage_objective,
+)
 from adubench.training.distributed import rank, world_size
 from adubench.training.loop import Stage, Trainer
 from adubench.training.trackers import check_trackers
@@ -64,6 +71,9 @@ def train(
         known = _known_teacher(recipe, wanted, output, teacher)
         if "student" in pending and known is not None:
             load_teacher(recipe, known)
+        if len(pending) == 2:
+            # What is wrong with the student must not be found after the teacher's days of training.
+            stage_objective(recipe, "student", build_network(recipe, "teacher"))
         prepared = {s: (open_data(recipe, s, root), open_validation(recipe, s, root)) for s in pending}
         _wait()  # until every process has looked at the folder
         for name in pending:

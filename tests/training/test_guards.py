@@ -211,6 +211,12 @@ def test_a_start_of_another_encoder(recipe, synth, tmp_path):
         run(recipe(*ALONE, f"student.init=checkpoint:{small}"), synth, tmp_path / "run")
 
 
+def test_what_is_wrong_with_the_student_is_found_before_the_teacher_is_trained(recipe, synth, tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.safetensors"):
+        run(recipe(f"student.init=checkpoint:{tmp_path / 'none.safetensors'}"), synth, tmp_path / "run")
+    assert not (tmp_path / "run/teacher").exists()
+
+
 def test_a_missing_tracker_is_named(recipe, synth, tmp_path, monkeypatch):
     from adubench.training import trackers
 

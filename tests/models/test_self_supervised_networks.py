@@ -36,7 +36,11 @@ def load(net):
     return network
 
 
-@pytest.mark.parametrize("net", NETS)
+def slow(*names):
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("net", ["hr_depth", "hr_depth_lite", "sub_depth", *slow("monodepth2", "diffnet")])
 def test_full_network(net):
     file = arrays("networks")
     network = load(net)
@@ -220,7 +224,7 @@ def test_wrong_configurations_are_named(config, message):
         zoo.build(config)
 
 
-@pytest.mark.parametrize("base", ["monodepth2", "hr-depth", "hr-depth-lite", "diffnet"])
+@pytest.mark.parametrize("base", ["hr-depth-lite", *slow("monodepth2", "hr-depth", "diffnet")])
 def test_sub_depth_of_every_base_and_its_teacher(base):
     config = {"family": "sub-depth", "base": base, "height": 64, "width": 96}
     student = zoo.build(config)
@@ -245,7 +249,7 @@ def test_what_the_predictor_needs():
     )
 
 
-@pytest.mark.parametrize("layers", [34, 50])
+@pytest.mark.parametrize("layers", [34, *slow(50)])
 def test_other_depths_and_several_images(layers):
     network = zoo.build({"family": "monodepth2", "num_layers": layers, "input_images": 2}).eval()
     assert network.input_rule.channels == 6

@@ -53,8 +53,7 @@ def rebuild(imported):
     "family",
     [
         "hr-depth-lite",
-        "diffnet",
-        *(pytest.param(family, marks=pytest.mark.slow) for family in ("monodepth2", "hr-depth", "sub-depth")),
+        *(pytest.param(family, marks=pytest.mark.slow) for family in NETS if family != "hr-depth-lite"),
     ],
 )
 def test_round_trip_is_exact_and_writes_what_official_loaders_demand(family, tmp_path):
@@ -98,7 +97,8 @@ def test_old_serialisation_missing_counters_and_a_file_instead_of_the_folder(tmp
     assert imported.state["encoder.encoder.bn1.num_batches_tracked"] == 0
 
 
-@pytest.mark.parametrize("layers", [34, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [34, 50])
 def test_depth_and_images_are_read_from_the_keys(layers, tmp_path):
     config = {"family": "monodepth2", "num_layers": layers, "input_images": 2, "scales": [0, 1], **SIZE}
     network = zoo.build(config)

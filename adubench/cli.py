@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "Predict depth for images: a checkpoint, a Python file, or hf:NAME."),
     "import-weights": ("import_weights", "Turn official weights into a checkpoint, and back."),
     "compare": ("compare", "Compare results, with statistics clustered by drive."),
+    "report": ("report", "One page that shows everything about results."),
     "sensitivity": ("sensitivity", "Show which metrics notice which fault."),
     "protocols": ("protocols", "List, show and compare evaluation protocols."),
     "list": ("list", "List the metrics, recipes and networks that adubench knows."),

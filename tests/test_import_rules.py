@@ -17,7 +17,7 @@ ALLOWED = {
     "distillation": {"models"},
     "evaluators": {"io"},
     "submissions": {"io", "evaluators"},
-    "reports": {"evaluators"},
+    "reports": {"evaluators", "io"},
     "training": {"io", "datasets", "models", "distillation", "evaluators", "submissions", "recipes"},
     "recipes": set(),
     "commands": {

@@ -98,7 +98,7 @@ def command(
     from adubench.evaluators.comparison import compare
 
     refuse_input_as_output(output, *files)
-    results = _load(files, protocol)
+    results = load_named(files, protocol)
     comparison = compare(results, **_arguments(rest, results, style))
     for warning in comparison.warnings if form in ("csv", "json") else ():  # the others print them below the table
         click.echo(f"warning: {warning}", err=True)
@@ -127,7 +127,7 @@ def _by_method(
     named = _methods(methods)
     paths = [path for runs in named.values() for path in runs]
     refuse_input_as_output(output, *paths)
-    loaded = iter(_load(paths, protocol))
+    loaded = iter(load_named(paths, protocol))
     runs = {name: [next(loaded) for _ in given] for name, given in named.items()}
     options = Options(
         cluster=rest["cluster"], resamples=rest["resamples"], confidence=rest["confidence"], seed=rest["seed"],
@@ -178,7 +178,7 @@ def _published_only(published: bool, protocol: str | None, form: str, style: str
     return 0
 
 
-def _load(files: Sequence[Path], protocol: str | None) -> list[EvaluationResult]:
+def load_named(files: Sequence[Path], protocol: str | None) -> list[EvaluationResult]:
     """Load the files, take one result of each, and give every result a name of its own."""
     from adubench.commands._stored import stored_result
     from adubench.errors import ResultError, UsageError

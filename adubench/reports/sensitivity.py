@@ -24,8 +24,8 @@ def sensitivity_tables(found: Sensitivity, region_metric: str = "abs_rel") -> li
     notes = (
         f"Response = error / error under the reference fault ({REFERENCE[0]} {REFERENCE[1]:g} at every pixel). "
         f"*: noticed (from {NOTICED:g}); blind: below {BLIND:g}. n/a: the reference itself leaves no error.",
-        "Error is 1 - value for metrics where higher is better, and the magnitude of a bias; log_bias is in units of the "
-        "reference's rmse_log, bias of its rmse.",
+        "Error is 1 - value for metrics where higher is better, and the magnitude of a bias; log_bias is in units of "
+        "the reference's rmse_log, bias of its rmse.",
     )
     size = f"{found.protocol}, {found.n_images} maps, {found.n_pixels:,} pixels"
     columns = tuple(Column(key, key) for key in found.metrics)

@@ -1,10 +1,8 @@
-"""Small random networks as checkpoints, a stand-in network whose output is known, and commands run in this process."""
+"""Small random networks as checkpoints, a stand-in network whose output is known."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -54,30 +52,3 @@ class Known(DepthNetwork):
         if self.output == "depth":
             return Inference(depth=values, uncertainty=uncertainty)
         return Inference(disparity=values / 4, uncertainty=uncertainty)
-
-
-@dataclass
-class Done:
-    """What a command did."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """Run `adubench ARGS` in this process: torch is imported once for all tests."""
-    from adubench.cli import main
-
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(arg) for arg in args])
-        out = capsys.readouterr()
-        return Done(int(ended.value.code or 0), out.out, out.err)
-
-    return run

@@ -198,7 +198,7 @@ def merge_windows(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attend inside every window with the fused kernel of torch; logits are scaled by d^-0.5.
+    """Attend inside every window, with the fused kernel of torch wherever there is one; logits are scaled by d^-0.5.
 
     Args:
         q: (B, windows, heads, 49, d) queries.
@@ -215,5 +215,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     else:  # a bias per window, shared by the images: windows and heads side by side
         first, last, bias = 1, 2, bias[None]
     q, k, v = (x.flatten(first, last) for x in (q, k, v.to(q.dtype)))
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    if bias.requires_grad and bias.device.type == "cpu":
+        # The fused kernel of the CPU has no gradient for the bias; torch would fall back to this, with guards on top.
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
+        out: Tensor = logits.softmax(-1).to(v.dtype) @ v
+    else:
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     return out.reshape(batch, count, heads, TOKENS, -1)

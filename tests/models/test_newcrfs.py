@@ -126,6 +126,32 @@ def test_masks_and_biases_are_built_once_per_shape(monkeypatch):
     assert len(masks) <= 2 * built, "a training step takes its masks from the cache"
 
 
+def test_a_cached_forward_computes_no_mask_and_no_bias():
+    """Goal of the design: at most 700 device operations for the 32 blocks of large07, none of them for masks."""
+    from collections import Counter
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    free = {"view", "_unsafe_view", "transpose", "permute", "slice", "unsqueeze", "t", "expand", "unbind", "select"}
+    free |= {"as_strided", "alias", "detach", "empty", "split"}
+    seen = Counter()
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen[func.overloadpacket.__name__] += 1
+            return func(*args, **(kwargs or {}))
+
+    network, x = redraw(build(MINI)).eval(), _images(96, 160)
+    with torch.no_grad():
+        network(x)
+        with Count():
+            network(x)
+    assert not {"index", "arange", "ne", "masked_fill", "_softmax", "bmm"} & set(seen)
+    device = sum(n for name, n in seen.items() if name not in free) + seen["constant_pad_nd"] + seen["roll"]
+    outside_blocks = 60  # patch embedding, merging, pooling head, projections, norms, depth head
+    assert device - outside_blocks <= 16 * (700 - outside_blocks) / 32
+
+
 def test_a_cached_bias_never_outlives_its_table():
     network = redraw(build(MINI)).eval()
     x = _images(64, 96)

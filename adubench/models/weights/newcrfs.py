@@ -85,7 +85,7 @@ def import_state(tensors: Mapping[str, Tensor], *, max_depth: float = 80.0, wher
         "in_channels": int(official[PATCH].shape[1]),
     }
     buffers = _check_index_buffers(official, where)
-    state = {our_name(key): value.clone() for key, value in official.items() if not key.endswith(INDEX)}
+    state = {our_name(key): value.contiguous() for key, value in official.items() if not key.endswith(INDEX)}
     _check_complete(state, config, where)
     name = variant.to_config()
     size = name if isinstance(name, str) else f"widths {variant.encoder_widths} / {variant.crf_widths}"
@@ -174,7 +174,7 @@ def export_state(network: nn.Module) -> dict[str, Any]:
 def _state_of(source: object) -> dict[str, Any]:
     """Return the state dictionary inside a checkpoint, or an empty one."""
     if isinstance(source, dict):
-        inner = source.get("model", source)
+        inner = source.get("model", source.get("state_dict", source))
         if isinstance(inner, dict):
             return {str(key): value for key, value in inner.items()}
     return {}

@@ -5,7 +5,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from adubench.datasets.kitti import KittiRaw
+from adubench.datasets.triplets import TripletPlaces
+
+DRIVE = "2011_09_26_drive_0001"
 DATA = Path(__file__).parent / "data" / "self_supervised"
 
 
@@ -81,3 +86,16 @@ def mostly_close(actual, expected, absolute, share, relative=0.0):
     error = (actual.detach().double() - expected.double()).abs()
     inside = (error <= absolute + relative * expected.double().abs()).double().mean()
     assert inside >= share, f"{inside:.5f} of the elements are close, expected {share}"
+
+
+def write_drive(root, *, frames=6, cameras=(2, 3), move=8, drive=DRIVE):
+    """A drive whose texture shifts by `move` pixels per frame."""
+    texture = np.random.default_rng(0).integers(0, 256, (60, 400, 3), dtype=np.uint8)
+    texture = np.asarray(Image.fromarray(texture).resize((400, 60), Image.Resampling.BOX))
+    for camera in cameras:
+        folder = root / drive[:10] / f"{drive}_sync" / f"image_0{camera}" / "data"
+        folder.mkdir(parents=True)
+        for index in range(frames):
+            start = index * move + 5 * (camera == 3)
+            Image.fromarray(texture[:, start : start + 160]).save(folder / f"{index:010d}.png")
+    return TripletPlaces(KittiRaw(root))

@@ -24,9 +24,9 @@ from adubench.datasets.triplets import (
     with_sources,
 )
 from adubench.errors import DataError, UsageError
+from tests.self_supervised import DRIVE, write_drive
 
 GOLDEN = Path(__file__).parents[1] / "data" / "self_supervised" / "dataset_item.npz"
-DRIVE = "2011_09_26_drive_0001"
 RULE = TripletRule((32, 96), stereo=True, source_scales=4, augment=False)
 
 
@@ -114,19 +114,6 @@ def test_the_principal_point_is_mirrored_only_where_it_is_known(golden):
 def test_intrinsics_in_pixels_are_refused():
     with pytest.raises(DataError, match="Divide fx and cx by the width"):
         check_intrinsics((721.5, 721.5, 609.6, 172.9), "my camera")
-
-
-def write_drive(root, *, frames=6, cameras=(2, 3), move=8, drive=DRIVE):
-    """A drive whose texture shifts by `move` pixels per frame."""
-    texture = np.random.default_rng(0).integers(0, 256, (60, 400, 3), dtype=np.uint8)
-    texture = np.asarray(Image.fromarray(texture).resize((400, 60), Image.Resampling.BOX))
-    for camera in cameras:
-        folder = root / drive[:10] / f"{drive}_sync" / f"image_0{camera}" / "data"
-        folder.mkdir(parents=True)
-        for index in range(frames):
-            start = index * move + 5 * (camera == 3)
-            Image.fromarray(texture[:, start : start + 160]).save(folder / f"{index:010d}.png")
-    return TripletPlaces(KittiRaw(root))
 
 
 def test_a_sample_depends_on_seed_epoch_and_frame_only(tmp_path):

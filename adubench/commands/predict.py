@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,7 @@ Examples:
   adubench predict student.safetensors --split eigen --data-root KITTI --kb-crop -o out
   adubench predict md2.safetensors street.png -o out --output disparity --no-flip
   adubench predict my_model.py images/ -o out
+  adubench predict adabins.safetensors --split eigen_train --data-root KITTI --layout tie-kd -o gt_kd_adabins
 """
 _PREDICTOR_OPTIONS = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
@@ -110,16 +113,58 @@ def command(
 
     options = PredictOptions(**how)
     jobs = _jobs(inputs, right, split, data_root, layout, stereo=None)
+    if layout == "tie-kd" and not options.kb_crop:
+        options = replace(options, kb_crop=_window_of(jobs))
     predictor = open_predictor(source, options)
     if split is not None and predictor.stereo:
         jobs = _jobs(inputs, right, split, data_root, layout, stereo=True)
     _say_focal(predictor, options, jobs)
+    if layout == "tie-kd":
+        given = click.get_current_context().get_parameter_source("form")
+        form = "png" if given is ParameterSource.DEFAULT else form
+        return _teacher_maps(predictor, jobs, root, form, split, skip_existing)
+    if layout == "tie-kd":
+        from adubench.training.teacher_run import write_teacher_maps
+
+        with progress_bar("predicting") as progress:
+            report = write_teacher_maps(
+                predictor,
+                jobs,
+                root,
+                split=split or "named images",
+                form=_given("form") or "png",
+                skip_existing=skip_existing,
+                progress=progress,
+            )
+        return _say(report, root, predictor, output, False)
     wanted = OutputOptions(
         root=root, form=form, output=output, color=color, uncertainty=uncertainty, skip_existing=skip_existing
     )
     with progress_bar("predicting") as progress:
         report = predict_images(predictor, jobs, wanted, progress=progress)
     return _say(report, wanted.root, predictor, output, uncertainty and str(wanted.uncertainty_root))
+
+
+def _window_of(jobs: list[ImageJob]) -> bool:
+    from adubench.training.teacher_map_run import wants_window
+
+    if not wants_window(jobs):
+        return False
+    click.echo("note: --layout tie-kd: predicting KITTI's 352x1216 window, as with --kb-crop.", err=True)
+    return True
+
+
+def _teacher_maps(
+    predictor: Predictor, jobs: list[ImageJob], root: Path, form: str, split: str | None, skip_existing: bool
+) -> int:
+    from adubench.commands._options import progress_bar
+    from adubench.training.teacher_map_run import predict_teacher_maps
+
+    with progress_bar("predicting") as progress:
+        report = predict_teacher_maps(
+            predictor, jobs, root, form, split=split, skip_existing=skip_existing, progress=progress
+        )
+    return _say(report, root, predictor, "depth", False)
 
 
 def _jobs(
@@ -138,8 +183,28 @@ def _jobs(
     if split is not None:
         if right is not None:
             raise UsageError("--right belongs to images that are named; with --split the data set has the right ones.")
-        return list_split(split, data_root, stereo=bool(stereo), layout=layout or "kitti")
+        return list_split(split, data_root, stereo=bool(stereo), layout="flat" if layout == "flat" else "kitti")
     return by_layout(list_images(inputs, right=right), layout or "flat")
+
+
+def _settle_teacher(how: dict[str, Any], jobs: list[ImageJob], stereo: bool, others: bool) -> None:
+    """Predict teacher maps as TIE-KD does unless told otherwise: KITTI's window, averaged with the mirrored image."""
+    from adubench.errors import UsageError
+    from adubench.training.teacher_run import window_fits
+
+    if others:
+        raise UsageError("--layout tie-kd: writes depth maps alone; leave --color, --uncertainty and --output out.")
+    how["kb_crop"] = how["kb_crop"] or window_fits(jobs)
+    if how["flip"] is None and not stereo:
+        how["flip"] = True
+
+
+def _given(name: str) -> str | None:
+    """Return an option's value where the user gave one."""
+    from click.core import ParameterSource
+
+    context = click.get_current_context()
+    return None if context.get_parameter_source(name) is ParameterSource.DEFAULT else str(context.params[name])
 
 
 def _say_focal(predictor: Predictor, options: PredictOptions, jobs: list[ImageJob]) -> None:

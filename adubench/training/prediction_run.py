@@ -14,6 +14,9 @@ from adubench.training.prediction_inputs import ImageJob, Loaded, load_batches
 from adubench.training.predictor import Prediction, depth_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from adubench.training.prediction_files import Writer
     from adubench.training.predictor import Predictor
 
 UNCERTAINTY_SUFFIX = "_uncertainty"
@@ -66,8 +69,16 @@ def predict_images(
     options: OutputOptions,
     *,
     progress: Callable[[int, int], None] | None = None,
+    writer: AbstractContextManager[Writer] | None = None,
 ) -> PredictionReport:
     """Predict and write.
+
+    Args:
+        predictor: what predicts.
+        jobs: the images.
+        options: what is written.
+        progress: called with maps done and maps wanted.
+        writer: takes the maps in place of `options.form`.
 
     Raises:
         UsageError: the predictor does not make what is to be written, or an image would be replaced.
@@ -76,10 +87,10 @@ def predict_images(
     _check(predictor, jobs, options)
     report = PredictionReport()
     jobs = _without_existing(jobs, options, report)
-    with open_writer(options.root, options.form) as maps:
+    with writer or open_writer(options.root, options.form) as maps:
         beside = FolderWriter(options.uncertainty_root, "npy") if options.uncertainty else None
         for batch in load_batches(jobs, predictor.batch_size):
-            for loaded, prediction in _predict(predictor, batch, report):
+            for loaded, prediction in predict_batch(predictor, batch, report):
                 result = _output(prediction, loaded, options, _window(predictor))
                 maps.write(loaded.job.name, result.values)
                 if beside is not None and prediction.uncertainty is not None:
@@ -133,7 +144,7 @@ def _without_existing(jobs: Sequence[ImageJob], options: OutputOptions, report: 
     return left
 
 
-def _predict(
+def predict_batch(
     predictor: Predictor, batch: Sequence[Loaded], report: PredictionReport
 ) -> list[tuple[Loaded, Prediction]]:
     """Predict what could be read; where a batch fails for its data, image by image."""
@@ -149,7 +160,7 @@ def _predict(
         if len(good) == 1:
             report.failed.append(f"{good[0].job.image}: {error}")
             return []
-    return [pair for loaded in good for pair in _predict(predictor, [loaded], report)]
+    return [pair for loaded in good for pair in predict_batch(predictor, [loaded], report)]
 
 
 def predict_loaded(predictor: Predictor, batch: Sequence[Loaded]) -> list[Prediction]:

@@ -242,8 +242,8 @@ def saved_activations(config: Mapping[str, Any], height: int, width: int, *, fus
     """Estimate how many numbers a training step keeps for the backward pass, for one image.
 
     Per block and channel: both norms' inputs, the inputs of four linear layers (one of them 4 C wide), the input of the
-    GELU (4 C), query, key, value and the attention's output. Without a fused attention kernel the probabilities and
-    scaled queries and keys come on top. Activation checkpointing keeps the block inputs alone.
+    GELU (4 C), query, key, value and the attention's output. Without a fused attention kernel the probabilities come on
+    top. Activation checkpointing keeps the block inputs alone.
 
     Args:
         config: model configuration of family newcrfs.
@@ -277,8 +277,9 @@ def _block_saved(size: LevelSize, channels: int, heads: int, *, fused: bool, lig
     if light:
         return size.tokens * channels
     scores = size.padded_tokens * heads * TOKENS
-    # The fused kernel keeps its bias (one per window in every other block), plain products keep the probabilities.
-    attention = scores // 2 if fused else scores + 2 * size.padded_tokens * channels
+    # The fused kernel keeps its bias (one per window in every other block); plain products keep the probabilities, but
+    # not their result before the windows are merged.
+    attention = scores // 2 if fused else scores - size.padded_tokens * channels
     return 11 * size.tokens * channels + 6 * size.padded_tokens * channels + attention
 
 

@@ -25,7 +25,7 @@ from adubench.training.progress import Progress, memory_bytes
 from adubench.training.run_log import RunLog
 from adubench.training.sampler import EpochSampler
 from adubench.training.schedules import lr_factor
-from adubench.training.state import load_state, random_state, save_state, set_random_state
+from adubench.training.state import load_state, random_state, save_state, set_random_state, states
 from adubench.training.sync_batch_norm import convert_batch_norm
 from adubench.training.trackers import log_pictures, pictures
 
@@ -288,11 +288,15 @@ class Trainer:
             return
         random = self._random_of_all(alone)
         if self.main:
-            save_state(self.stage.folder, self.step, self._content(random), keep=self.recipe.checkpoint.keep)
-            self._save_network(run_folder.LAST)
-            self._save_adapters()
-            status = "finished" if self.step == self.total and not alone else "running"
-            self._describe_run(status)
+            try:
+                save_state(self.stage.folder, self.step, self._content(random), keep=self.recipe.checkpoint.keep)
+                self._save_network(run_folder.LAST)
+                self._save_adapters()
+            except DataError as error:
+                kept = [step for step, _ in states(self.stage.folder)]
+                tail = f" The state of step {kept[-1]} is there: continue with --resume." if kept else ""
+                raise DataError(f"{error}{tail}") from None
+            self._describe_run("running")
         self.saved = self.step
 
     def _random_of_all(self, alone: bool) -> list[dict[str, Any]]:

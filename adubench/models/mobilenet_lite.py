@@ -6,11 +6,13 @@ torchvision's MobileNetV3 do it after. Weights of the one are wrong in the other
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
 from adubench.errors import CheckpointError
+from adubench.models.weights.safe_load import load_foreign
 
 CHANNELS = (16, 24, 40, 80, 160)
 #: Blocks after which a feature is taken: right after the one that strides, not at the end of its stage.
@@ -91,7 +93,7 @@ class MobileNetEncoder(nn.Module):
     """Five features of strides 2 to 32 for RGB in [0, 1], normalised inside as Monodepth2 does.
 
     Args:
-        weights: a safetensors file with this encoder's own keys, or None.
+        weights: a file with this encoder's own keys, or None.
     """
 
     def __init__(self, weights: str | None = None) -> None:
@@ -130,9 +132,8 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _load(module: nn.Module, path: str) -> None:
-    from safetensors.torch import load_file
-
+    state = load_foreign(Path(path))
     try:
-        module.load_state_dict(load_file(path))
-    except Exception as error:
-        raise CheckpointError(f"{path}: not weights of the HR-Depth-Lite encoder ({error}).") from None
+        module.load_state_dict(state)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not weights of the HR-Depth-Lite encoder ({str(error)[:200]}).") from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
-from adubench.errors import UsageError
+from adubench.errors import CheckpointError, UsageError
+from adubench.models.timm_encoders import create_encoder
+from adubench.models.weights.safe_load import load_foreign
 
 #: Depth -> channels of the five features.
 CHANNELS = {
@@ -56,10 +59,22 @@ def timm_features(name: str, pretrained: bool | str, *, tag: str = IMAGENET_TAG,
         pretrained: False for random weights; True lets timm download `tag`; a path reads timm weights from that file.
         tag: which ImageNet weights.
         options: handed to timm.
+
+    Raises:
+        CheckpointError: the weights cannot be had.
     """
-    if isinstance(pretrained, str):
-        options["pretrained_cfg_overlay"] = {"file": pretrained}
-    model: nn.Module = timm.create_model(
-        f"{name}.{tag}" if pretrained else name, pretrained=bool(pretrained), features_only=True, **options
+    if not isinstance(pretrained, str):
+        tagged = f"{name}.{tag}" if pretrained else name
+        return create_encoder(tagged, pretrained=pretrained, features_only=True, **options)
+    state = load_foreign(Path(pretrained))
+    overlay = {"file": pretrained}
+    model = create_encoder(
+        f"{name}.{tag}", pretrained=True, features_only=True, pretrained_cfg_overlay=overlay, **options
     )
+    keys = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
+    missing = [key for key in keys if not isinstance(state, Mapping) or key not in state]
+    if missing:  # timm itself would leave these at random values, without a word
+        raise CheckpointError(
+            f"{pretrained}: {len(missing)} of {len(keys)} weights of {name} are missing: {missing[0]}."
+        )
     return model

@@ -102,7 +102,8 @@ class TripletBatch:
 
     def views(self, poses: Mapping[int, Pose]) -> Views:
         """Put images, intrinsics and predicted motion together for the photometric objective."""
-        motion: dict[Source, Pose | Tensor] = {**poses}
+        motion: dict[Source, Pose | Tensor] = {}
+        motion.update((source, pose) for source, pose in poses.items())
         if self.stereo is not None:
             motion["s"] = self.stereo
         sources = {source: pyramid for source, pyramid in self.colour.items() if source != 0}

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 
-from adubench.errors import UsageError  # noqa: E402
+from adubench.errors import CheckpointError, UsageError  # noqa: E402
 from adubench.models import diffnet, hr_depth, monodepth2, sub_depth, zoo  # noqa: E402
 from adubench.models.disparity import (  # noqa: E402
     depth_to_disparity,
@@ -264,3 +264,18 @@ def test_pretrained_kernels_are_repeated_and_divided_for_several_images(tmp_path
     pair = monodepth2.ResnetEncoder(18, 2, str(tmp_path / "r18.safetensors"))
     kernel = state["conv1.weight"]
     close(pair.encoder.state_dict()["conv1.weight"], torch.cat([kernel, kernel], 1) / 2, 1e-7)
+
+
+@pytest.mark.parametrize("family", ["monodepth2", "diffnet", "hr-depth-lite"])
+def test_missing_and_foreign_weight_files_are_named(family, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+        zoo.build({"family": family, "pretrained": str(path)})
+    path.write_bytes(b"not weights")
+    with pytest.raises(CheckpointError):
+        zoo.build({"family": family, "pretrained": str(path)})
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match=r"missing|not weights of"):
+        zoo.build({"family": family, "pretrained": str(path)})

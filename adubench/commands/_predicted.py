@@ -36,6 +36,7 @@ def predicted_maps(
     output: Path,
     how: dict[str, Any],
     *,
+    kind: str,
     input_kind: str = "depth",
     disparity_scale: float | None = None,
 ) -> Iterator[PredictedMaps]:
@@ -46,6 +47,7 @@ def predicted_maps(
         images: folder of the test images.
         output: the archive; uncertainty maps go to `<its stem>_uncertainty` beside it.
         how: `right`, `uncertainty`, and the fields of `PredictOptions`.
+        kind: what the server expects; a wrong set of images is refused before any is predicted.
         input_kind: named by the user; "depth" for none.
         disparity_scale: depth = scale / disparity, for networks that predict scaled disparity.
 
@@ -55,6 +57,8 @@ def predicted_maps(
     """
     from adubench.commands._options import progress_bar
     from adubench.errors import DataError, UsageError
+    from adubench.submissions.kitti import get_target
+    from adubench.submissions.planning import image_names
     from adubench.training.prediction_inputs import list_images
     from adubench.training.prediction_run import OutputOptions, predict_images
     from adubench.training.predictor import PredictOptions, open_predictor
@@ -63,6 +67,7 @@ def predicted_maps(
         raise UsageError(f"{source} predicts: give the test images with --images DIR.")
     if input_kind != "depth":
         raise UsageError(f"--input {input_kind}: {source} says itself what it predicts; leave --input out.")
+    image_names(Path(images), get_target(kind))
     right, uncertainty = how.pop("right"), how.pop("uncertainty")
     predictor = open_predictor(source, PredictOptions(**how))
     if predictor.kind.startswith("relative"):

@@ -96,7 +96,8 @@ def command(
     live = predicts(source)
     if not live:
         _refuse(how)
-    own: dict[str, Any] = {"input_kind": input_kind, "disparity_scale": disparity_scale}
+    kind = resolve_kind(kind, rehearsal)
+    own: dict[str, Any] = {"kind": kind, "input_kind": input_kind, "disparity_scale": disparity_scale}
     made: PredictedMaps | None
     with predicted_maps(source, images, Path(output), how, **own) if live else contextlib.nullcontext() as made:
         if made is not None:
@@ -106,7 +107,7 @@ def command(
             source if made is None else made.folder,
             images=images,
             output=output,
-            kind=resolve_kind(kind, rehearsal),
+            kind=kind,
             on_invalid=on_invalid,
             quantize=quantize,
             png_scale=png_scale,

@@ -108,14 +108,20 @@ def command(
     image could not be predicted, 2 usage.
     """
     from adubench.commands._options import progress_bar
+    from adubench.errors import UsageError
     from adubench.training.prediction_run import OutputOptions, predict_images
     from adubench.training.predictor import PredictOptions, open_predictor
 
+    if layout == "tie-kd" and (color or uncertainty or output != "depth"):
+        raise UsageError("--layout tie-kd: writes depth maps alone; leave --color, --uncertainty and --output out.")
     options = PredictOptions(**how)
     jobs = _jobs(inputs, right, split, data_root, layout, stereo=None)
     if layout == "tie-kd" and not options.kb_crop:
         options = replace(options, kb_crop=_window_of(jobs))
     predictor = open_predictor(source, options)
+    if layout == "tie-kd" and options.flip is None and not predictor.stereo and predictor.describe()["flip"] == "off":
+        # TIE-KD averages every teacher, also those whose own reference does not (BTS).
+        predictor = open_predictor(source, replace(options, flip=True))
     if split is not None and predictor.stereo:
         jobs = _jobs(inputs, right, split, data_root, layout, stereo=True)
     _say_focal(predictor, options, jobs)
@@ -123,20 +129,6 @@ def command(
         given = click.get_current_context().get_parameter_source("form")
         form = "png" if given is ParameterSource.DEFAULT else form
         return _teacher_maps(predictor, jobs, root, form, split, skip_existing)
-    if layout == "tie-kd":
-        from adubench.training.teacher_run import write_teacher_maps
-
-        with progress_bar("predicting") as progress:
-            report = write_teacher_maps(
-                predictor,
-                jobs,
-                root,
-                split=split or "named images",
-                form=_given("form") or "png",
-                skip_existing=skip_existing,
-                progress=progress,
-            )
-        return _say(report, root, predictor, output, False)
     wanted = OutputOptions(
         root=root, form=form, output=output, color=color, uncertainty=uncertainty, skip_existing=skip_existing
     )
@@ -185,26 +177,6 @@ def _jobs(
             raise UsageError("--right belongs to images that are named; with --split the data set has the right ones.")
         return list_split(split, data_root, stereo=bool(stereo), layout="flat" if layout == "flat" else "kitti")
     return by_layout(list_images(inputs, right=right), layout or "flat")
-
-
-def _settle_teacher(how: dict[str, Any], jobs: list[ImageJob], stereo: bool, others: bool) -> None:
-    """Predict teacher maps as TIE-KD does unless told otherwise: KITTI's window, averaged with the mirrored image."""
-    from adubench.errors import UsageError
-    from adubench.training.teacher_run import window_fits
-
-    if others:
-        raise UsageError("--layout tie-kd: writes depth maps alone; leave --color, --uncertainty and --output out.")
-    how["kb_crop"] = how["kb_crop"] or window_fits(jobs)
-    if how["flip"] is None and not stereo:
-        how["flip"] = True
-
-
-def _given(name: str) -> str | None:
-    """Return an option's value where the user gave one."""
-    from click.core import ParameterSource
-
-    context = click.get_current_context()
-    return None if context.get_parameter_source(name) is ParameterSource.DEFAULT else str(context.params[name])
 
 
 def _say_focal(predictor: Predictor, options: PredictOptions, jobs: list[ImageJob]) -> None:

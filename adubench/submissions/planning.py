@@ -40,7 +40,7 @@ def plan(maps: MapCollection, target: Target, images: Path | None) -> tuple[list
     Raises:
         SubmissionError: wrong number or names of images, predictions missing, two for one image.
     """
-    names = _image_names(images, target, maps)
+    names = image_names(images, target, maps)
     stems = [name.rsplit(".", 1)[0] if images is not None else name for name in names]
     missing: list[str] = []
     extra: list[str] = []
@@ -76,11 +76,15 @@ def plan(maps: MapCollection, target: Target, images: Path | None) -> tuple[list
     return sorted(jobs, key=lambda job: job.output), warnings
 
 
-def _image_names(images: Path | None, target: Target, maps: MapCollection) -> list[str]:
-    """List the images, sorted, and refuse a set that is not the target's."""
+def image_names(images: Path | None, target: Target, maps: MapCollection | None = None) -> list[str]:
+    """List the images, sorted, and refuse a set that is not the target's; without images, the maps' own names.
+
+    Raises:
+        SubmissionError: no images, or not the target's.
+    """
     if images is None:
         if target.count is None:
-            return list(maps.names)
+            return list(maps.names) if maps is not None else []
         return [f"{i:010d}" for i in range(target.count)]
     if not images.is_dir():
         raise SubmissionError(f"folder of test images not found: {images}. Give --images DIR.")

@@ -116,9 +116,9 @@ def _batches(recipe: Recipe) -> Iterator[Fault]:
 def _one_train(section: str, train: TrainSection) -> Iterator[Fault]:
     if train.batch_size % train.accumulate:
         yield (
-            f"{section}.batch_size",
-            f"{train.batch_size} samples cannot be split into {train.accumulate} equal micro-batches "
-            "(train.accumulate); choose a multiple.",
+            f"{section}.accumulate",
+            f"{train.batch_size} samples ({section}.batch_size) cannot be split into {train.accumulate} equal "
+            "micro-batches; choose a divisor.",
         )
     if train.end_lr is not None and train.end_lr > train.lr:
         yield f"{section}.end_lr", f"{train.end_lr:g} is above the peak learning rate {train.lr:g}."

@@ -125,6 +125,7 @@ def build_table(
     rows += [TableRow(name, "", (Value(text="n/a"),) * len(columns), {}, why) for name, why in expansion.absent.items()]
     comparisons, trouble = _comparisons(experiment, records, place, sets)
     notes = [*trouble, *_missing(columns, records), *_unfinished(expansion, records), *extra]
+    notes += list(dict.fromkeys(w for comparison in comparisons.values() for w in comparison.warnings))
     searches = {}
     if "search" in experiment.measure:
         searches = {
@@ -137,8 +138,9 @@ def build_table(
 
 
 def _direction(key: str) -> bool | None:
-    name = key.rsplit(":", 1)[-1]
-    return METRICS[name].higher_is_better if name in METRICS and not key.startswith("recipe:") else None
+    group, _, name = key.rpartition(":")
+    scored = group.split(":")[0] in ("", "region", "teacher", "transfer")
+    return METRICS[name].higher_is_better if scored and name in METRICS else None
 
 
 def _cell(key: str, own: Sequence[Record], base: Sequence[Record], ranks: Mapping[str, int]) -> Value:

@@ -1,0 +1,47 @@
+"""`adubench list recipes` and `list models`: complete, and without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from adubench.cli import main
+from adubench.models.zoo import MODELS
+from adubench.recipes.recipe import RECIPES
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_recipes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(run(capsys, "list", "recipes", "--json"))
+    assert {row["name"] for row in found["recipes"]} == set(RECIPES)
+    assert {row["name"] for row in found["experiments"]} == {*(f"E{i}" for i in range(1, 9)), "table4"}
+
+
+def test_models_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {row["family"] for row in json.loads(run(capsys, "list", "models", "--json"))} == set(MODELS)
+
+
+def test_tables_name_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, "list", "recipes")
+    assert all(name in text for name in RECIPES)
+    assert "newcrfs" in run(capsys, "list", "models")
+
+
+def test_neither_imports_torch() -> None:
+    code = (
+        "import sys\nfrom adubench.cli import main\n"
+        "for what in ('recipes', 'models'):\n"
+        "    try:\n        main(['list', what, '--json'])\n    except SystemExit:\n        pass\n"
+        "sys.stderr.write(f\"torch {'torch' in sys.modules}\")"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "torch False"

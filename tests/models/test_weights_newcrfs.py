@@ -70,8 +70,17 @@ def test_the_maximal_depth_follows_the_data_set_or_the_user(official):
         families.import_weights("newcrf", path)
 
 
-@pytest.mark.parametrize("variant", ["tiny07", "base07", "large07", "mini", "small"])
 @pytest.mark.parametrize("channels", [3, 6])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "mini",
+        "small",
+        "tiny07",
+        pytest.param("base07", marks=pytest.mark.slow),
+        pytest.param("large07", marks=pytest.mark.slow),
+    ],
+)
 def test_every_size_is_recognised_by_its_shapes(variant, channels):
     with torch.device("meta"):
         network = build({"family": "newcrfs", "variant": variant, "in_channels": channels})

@@ -30,7 +30,12 @@ _REGION_FIELDS = {
     "ext_edges": "edges",
     "cache_regions": "cache",
     "save_masks": "overlays",
+    "bin_by": "bin_by",
+    "group_by": "groups",
+    "region_agg": "aggregation",
 }
+# What options are worth that nobody gave; others are None, () or False.
+_UNUSED = {"region_min_px": 50, "bin_by": "gt", "region_agg": "pooled"}
 
 # Options of regions that boundary metrics read too.
 _SHARED = ("edge_preset", "edge_gap", "edge_kappa", "intrinsics", "semantic", "ext_edges")
@@ -68,6 +73,21 @@ _OPTIONS = (
         show_default=True,
         help="Pixels an image needs in a region to enter its mean over images.",
     ),
+    click.option(
+        "--region-agg",
+        type=click.Choice(["pooled", "image-mean", "both"]),
+        default="pooled",
+        show_default=True,
+        help="What tables show of a region; files hold both.",
+    ),
+    click.option(
+        "--bin-by",
+        type=click.Choice(["gt", "pred"]),
+        default="gt",
+        show_default=True,
+        help="pred: rows by predicted distance too, the model's own pixels (never to be compared between models).",
+    ),
+    click.option("--group-by", metavar="CSV", help="Rows per group of images: drive, light, or a CSV image,group."),
     click.option("--images", type=_PATH, help="Camera images by frame name; default: those of the data set."),
     click.option("--intrinsics", metavar="FX,FY,CX,CY", help="One camera for all images; default: the data set's."),
     click.option("--semantic", type=_PATH, help="Label maps (PNG of Cityscapes train ids) by frame name."),
@@ -125,7 +145,7 @@ def _regions(arguments: dict[str, Any], shared: tuple[str, ...]) -> dict[str, An
 
         return {"regions": RegionRequest(families=families, **values)}
     for option, field in _REGION_FIELDS.items():
-        if values[field] not in (None, (), False) and option not in ("region_min_px", *shared):
+        if values[field] not in (None, (), False, _UNUSED.get(option)) and option not in shared:
             raise UsageError(f"--{option.replace('_', '-')} belongs to --regions: add --regions.")
     return {}
 

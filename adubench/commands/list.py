@@ -40,6 +40,38 @@ def metrics_command(as_json: bool) -> None:
     stdout_console().print(table)
 
 
+@command.command("regions")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def regions_command(as_json: bool) -> None:
+    """List the regions of `eval --regions`: names, bounds, definitions, and what they need."""
+    import math
+
+    from adubench.evaluators.region_params import DEFAULT_FAMILIES, DEFINITIONS, FAMILIES, RegionParameters, regions
+
+    every = regions(RegionParameters(families=tuple(FAMILIES), edge_preset="improved"))
+    known = [
+        {
+            "name": region.name,
+            "family": region.family,
+            "title": region.title,
+            "bounds": [None if math.isinf(b) else b for b in region.bounds] if region.bounds is not None else None,
+            "definition": DEFINITIONS.get(region.family, "every evaluated pixel of the protocol"),
+            "needs": FAMILIES.get(region.family, "") or "ground truth",
+            "default": region.name == "all" or region.family in DEFAULT_FAMILIES,
+        }
+        for region in every
+    ]
+    if as_json:
+        click.echo(json.dumps(known, indent=2))
+        return
+    rows = [
+        (str(r["name"]), str(r["title"]), str(r["needs"]), "yes" if r["default"] else "", str(r["definition"]))
+        for r in known
+    ]
+    columns = ("name", "region", "needs", "by default", "definition of its family")
+    _print("regions (eval --regions; bounds are the default ones)", columns, rows)
+
+
 @command.command("recipes")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def recipes_command(as_json: bool) -> None:

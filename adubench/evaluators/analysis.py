@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adubench.evaluators.final_pixels import FinalPixels, final_pixels
-from adubench.evaluators.region_moments import moments_by_code
+from adubench.evaluators.region_moments import moments_by_code, prediction_bin_moments
 
 if TYPE_CHECKING:
     from adubench.evaluators.boundary_run import BoundaryScorer
@@ -37,12 +37,16 @@ class FrameDetails:
         absent: family -> why it has no mask in this image.
         uncertainty: the record; None without uncertainty, or for images with fewer than two pixels.
         boundaries: scores of object boundaries, or None.
+        predicted: float64 [B, 15], one row per bin of predicted depth; None unless asked for.
+        coverage: band around edges -> its pixels with ground truth, and all of them.
     """
 
     rows: FloatArray | None = None
     absent: dict[str, str] = field(default_factory=dict)
     uncertainty: ImageUncertainty | None = None
     boundaries: FrameBoundaries | None = None
+    predicted: FloatArray | None = None
+    coverage: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,14 @@ class FrameAnalysis:
         names: the regions to sum over.
         uncertainty: maps and how to measure them, or None.
         boundaries: scores boundaries, or None.
+        pred_bins: bounds of predicted depth to sum over too; the only rows that depend on the prediction.
     """
 
     regions: RegionSource | None = None
     names: tuple[str, ...] = ()
     uncertainty: UncertaintyMaps | None = None
     boundaries: BoundaryScorer | None = None
+    pred_bins: tuple[float, ...] = ()
 
     def measure(
         self,
@@ -82,6 +88,7 @@ class FrameAnalysis:
             key: what readers know the frame by.
         """
         codes = self.regions.codes(name, key) if self.regions is not None else None
+        coverage = codes.coverage(self.regions.layout) if self.regions is not None and codes is not None else {}
         out = []
         for protocol, score in zip(protocols, scores, strict=True):
             final = final_pixels(protocol, gt, prediction, frame=name)
@@ -99,7 +106,9 @@ class FrameAnalysis:
             found = None
             if self.boundaries is not None:
                 found = self.boundaries.measure(protocol, prediction, final, name, key)
-            out.append(FrameDetails(rows, codes.absent if codes is not None else {}, record, found))
+            predicted = prediction_bin_moments(final.gt, final.pred, self.pred_bins) if self.pred_bins else None
+            absent = codes.absent if codes is not None else {}
+            out.append(FrameDetails(rows, absent, record, found, predicted, coverage))
         return tuple(out)
 
 

@@ -35,7 +35,9 @@ class TrackAnalysis:
         """Return the part that workers need."""
         if self.regions is None:
             return FrameAnalysis(uncertainty=self.uncertainty, boundaries=self.boundaries)
-        return FrameAnalysis(self.regions.source, self.regions.names, self.uncertainty, self.boundaries)
+        return FrameAnalysis(
+            self.regions.source, self.regions.names, self.uncertainty, self.boundaries, self.regions.pred_bins
+        )
 
     def add_to(self, result: EvaluationResult, details: Sequence[FrameDetails]) -> None:
         """Put what was measured, one entry per frame, into the result of one protocol."""

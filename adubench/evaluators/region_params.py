@@ -77,6 +77,21 @@ _TITLES = {
     "ground": "ground, within 0.2 m of the plane",
     "obstacle": "obstacles, 0.3 to 3 m above the plane",
 }
+#: Family -> how its regions are defined, in one line. The whole definitions: docs/regions.md.
+DEFINITIONS: dict[str, str] = {
+    "depth": "bins of ground-truth distance, half-open",
+    "edge": "distance in the image to the nearest depth edge (relative jump > 0.1 that no slanted plane explains)",
+    "side": "which side of a depth edge; see-through suspects: far pixels between two edges of a nearer object",
+    "light": "CIE L* of the mean luminance in 15 x 15 pixels",
+    "texture": "root mean square of the luma gradient in 15 x 15 pixels",
+    "repeat": "a 9 x 9 patch recurs 4 to 48 pixels along the row after a place that looks different",
+    "imgedge": "distance to the nearest Canny edge of luma",
+    "semedge": "distance to the nearest border of a thing in the label map",
+    "extedge": "distance to the nearest edge drawn by people",
+    "horizon": "rows within 1 degree of the principal point (assumes no pitch)",
+    "sky": "closer than 10 pixels to sky, and not sky",
+    "ground": "height over the plane fitted to the road",
+}
 _UNITS = {"depth": " m", "light": " L*", "texture": ""}
 
 

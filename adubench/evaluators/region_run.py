@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import numpy as np
 
 from adubench.errors import DataError, UsageError
 from adubench.evaluators import region_options
+from adubench.evaluators.region_groups import add_groups
+from adubench.evaluators.region_intervals import region_intervals
+from adubench.evaluators.region_moments import prediction_bin_names
 from adubench.evaluators.region_params import FAMILIES, RegionParameters, region_names, regions
 from adubench.evaluators.region_reader import FrameReader
 from adubench.evaluators.region_source import RegionSource, count_absent, open_regions
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from adubench.evaluators.protocols import Protocol
 
 Progress = Callable[[int, int], None]
+BIN_BY, AGGREGATIONS = ("gt", "pred"), ("pooled", "image-mean", "both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,9 @@ class RegionRequest:
         edges: folder of annotated edges.
         cache: folder for masks; None for the default one, "off" for none.
         overlays: folder for pictures of the masks.
+        bin_by: "gt", or "pred" for rows by predicted distance beside the others.
+        groups: "drive", "light", or a CSV of lines image,group.
+        aggregation: what tables show of a region: "pooled", "image-mean" or "both".
     """
 
     families: str = "default"
@@ -70,6 +78,9 @@ class RegionRequest:
     edges: Path | None = None
     cache: str | Path | None = None
     overlays: Path | None = None
+    bin_by: str = "gt"
+    groups: str | None = None
+    aggregation: str = "pooled"
 
     def parameters(self, protocol: Protocol) -> RegionParameters:
         """Read the options; `protocol` gives the depth limits of `log:K`.
@@ -79,6 +90,12 @@ class RegionRequest:
         """
         if self.least_per_image < 1:
             raise UsageError(f"--region-min-px {self.least_per_image}: expected a number of pixels from 1.")
+        for option, value, known in (
+            ("--bin-by", self.bin_by, BIN_BY),
+            ("--region-agg", self.aggregation, AGGREGATIONS),
+        ):
+            if value not in known:
+                raise UsageError(f"{option} {value}: expected {' or '.join(known)}.")
         wanted: dict[str, Any] = {"families": region_options.parse_families(self.families)}
         if self.depth_bins is not None:
             wanted["depth_bins"] = region_options.parse_depth_bins(self.depth_bins, protocol.gt_min, protocol.gt_max)
@@ -111,6 +128,9 @@ class TrackRegions:
         facts: for the header of tables, e.g. the density that chose the edge preset.
         least_per_image: as in `RegionRequest`.
         notes: sentences about inputs.
+        pred_bins: bounds of bins of predicted depth; empty for none.
+        groups: as in `RegionRequest`.
+        aggregation: as in `RegionRequest`.
     """
 
     source: RegionSource
@@ -118,6 +138,9 @@ class TrackRegions:
     facts: dict[str, Any]
     least_per_image: int
     notes: tuple[str, ...] = ()
+    pred_bins: tuple[float, ...] = ()
+    groups: str | None = None
+    aggregation: str = "pooled"
 
     def tested(self) -> tuple[str, ...]:
         """Regions that the uncertainty is tested in: those of the families, without products and rests."""
@@ -194,7 +217,17 @@ def open_track(
     if request.overlays is not None:
         _write_overlays(source, reader, frames, request.overlays)
     names = region_names(source.parameters)
-    return TrackRegions(source, names, facts, request.least_per_image, _notes(reader, frames))
+    bins = source.parameters.depth_bins if request.bin_by == "pred" else ()
+    return TrackRegions(
+        source,
+        names,
+        facts,
+        request.least_per_image,
+        _notes(reader, frames),
+        bins,
+        request.groups,
+        request.aggregation,
+    )
 
 
 def _notes(reader: FrameReader, frames: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
@@ -244,10 +277,47 @@ def add_regions(result: EvaluationResult, details: Sequence[FrameDetails], opene
     summary = region_summary(values, kept, least_per_image=opened.least_per_image, least_images=least_images)
     for name in kept[1:]:
         result.regions[name] = summary[name] | {"family": records[name].family, "title": records[name].title}
+    _add_coverage(result, details)
+    intervals = region_intervals(values, kept, result.moments.drives, opened.least_per_image)
+    for name in kept[1:]:
+        result.regions[name] |= intervals[name]
+    if opened.pred_bins:
+        _add_predicted(result, details, opened)
+    if opened.groups is not None:
+        add_groups(result, opened.groups, opened.least_per_image)
     absent = count_absent([d.absent for d in details])
-    result.provenance["regions"] = {"least_per_image": opened.least_per_image, "absent": absent}
+    result.provenance["regions"] = {
+        "least_per_image": opened.least_per_image,
+        "absent": absent,
+        "aggregation": opened.aggregation,
+        "all": intervals["all"],
+    }
     result.warnings += [f"regions: {line}; left out there." for line in absent]
     result.warnings += opened.notes
+
+
+def _add_coverage(result: EvaluationResult, details: Sequence[FrameDetails]) -> None:
+    """Say which share of a band's image pixels has ground truth: filtered ground truth lacks the hardest ones."""
+    for name, entry in result.regions.items():
+        counts = [d.coverage[name] for d in details if name in d.coverage]
+        pixels = sum(of for _, of in counts)
+        if pixels:
+            entry["gt_share"] = sum(given for given, _ in counts) / pixels
+
+
+def _add_predicted(result: EvaluationResult, details: Sequence[FrameDetails], opened: TrackRegions) -> None:
+    """Add the rows by predicted distance. They stay out of the moment table: other models have other pixels there."""
+    assert result.moments is not None
+    rows = np.stack([d.predicted for d in details if d.predicted is not None])
+    values = np.concatenate([result.moments.values[:, :1], rows], axis=1)
+    names = ("all", *prediction_bin_names(opened.pred_bins))
+    summary = region_summary(values, names, least_per_image=opened.least_per_image)
+    intervals = region_intervals(values, names, result.moments.drives, opened.least_per_image)
+    bounds = list(itertools.pairwise(opened.pred_bins))
+    titles = [f"pred_depth [{low:g},{high:g}) m" for low, high in bounds] + ["outside the bins"]
+    for name, title in zip(names[1:], titles, strict=True):
+        if title != "outside the bins" or summary[name]["n_pixels"]:
+            result.regions[name] = summary[name] | intervals[name] | {"family": "pred_depth", "title": title}
 
 
 def _families_without_masks(absent: Sequence[dict[str, str]]) -> set[str]:

@@ -41,7 +41,8 @@ def test_decoder():
     assert_near(output.depth * (float(golden["focal"]) / 715.0873), golden["depth"], 1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["resnet50", pytest.param("densenet161", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["resnet50", "densenet161"])
 def test_whole_network(encoder):
     golden = load("bts_full.npz")
     network = fill(bts.build({"encoder": encoder}), int(golden["fill_seed"]))

@@ -80,7 +80,7 @@ def assert_loads(imported):
     return network
 
 
-@pytest.mark.parametrize(("prefix", "names"), [(module, "new"), (dict, "legacy")])
+@pytest.mark.parametrize(("prefix", "names"), [(module, "legacy"), pytest.param(dict, "new", marks=pytest.mark.slow)])
 def test_official_adabins(tmp_path, prefix, names):
     state = official_adabins()
     assert len(state) == 973
@@ -101,6 +101,7 @@ def test_official_adabins(tmp_path, prefix, names):
     assert_loads(imported)
 
 
+@pytest.mark.slow
 def test_adabins_bins_and_range_come_from_the_file_and_the_data_set(tmp_path):
     path = save(tmp_path, official_adabins(n_bins=64))
     assert families.import_weights("adabins", path, dataset="nyu").config["max_depth"] == 10
@@ -129,11 +130,12 @@ def test_toolbox_adabins(tmp_path):
 
 
 OTHERS = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "resnext50", "resnext101", "densenet121")
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("densenet161", "resnet101", "resnext50", "resnext101", "densenet121")
 ]
 
 
-@pytest.mark.parametrize("encoder", ["resnet50", "densenet161", *OTHERS])
+@pytest.mark.parametrize("encoder", ["resnet50", *OTHERS])
 def test_official_bts(tmp_path, encoder):
     content = {
         "global_step": 3,

@@ -93,7 +93,8 @@ def test_the_mask_counts_as_intended_and_not_as_released():
     assert torch.equal(values[False][0]["loss"], values[False][1]["loss"])
 
 
-@pytest.mark.parametrize("kind", ["mse", "ssim+si"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mse", "si", "ssim", "ssim+si", "ssim+mse"])
 def test_response_baselines_learn(kind):
     losses, _ = steps(ResponseKD(student("regression"), kind), batch(), 3, lr=2e-5)
     assert losses[-1] < losses[0]

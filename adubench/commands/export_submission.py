@@ -12,9 +12,8 @@ from adubench.commands.predict import predictor_options
 
 _EPILOG = """
 \b
-Examples:
-  adubench export-submission maps/ --images test_depth_prediction_anonymous/image -o kitti.zip
-  adubench export-submission student.safetensors --images test_depth_prediction_anonymous/image -o kitti.zip
+Example: adubench export-submission maps/ --images test_depth_prediction_anonymous/image -o kitti.zip
+         adubench export-submission student.safetensors --images test_depth_prediction_anonymous/image -o kitti.zip
 """
 
 

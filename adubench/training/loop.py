@@ -372,6 +372,9 @@ class Trainer:
         if isinstance(error, AdubenchError):
             resume = " Everything up to there is saved: repair it, then continue with --resume." if self.step else ""
             return DataError(f"step {self.step + 1}: {error}{resume}")
+        if self.train.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            return TrainingError(f"train.compile: torch could not compile the network ({reason}); set it to false.")
         if world_size() > 1 and guards.is_lost_process(error):
             return TrainingError(f"step {self.step + 1}: another process of this run ended; its message says why.")
         return None

@@ -203,3 +203,14 @@ def test_activation_checkpointing_changes_memory_not_numbers(recipe, batch):
     (plain, one), (saved, other) = found
     torch.testing.assert_close(saved, plain)
     torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_compiles_without_a_new_name(recipe, batch):
+    """Traced and run as it is; generating machine code takes minutes."""
+    objective = build(recipe("student.drop_path=0.0")).train()
+    expected, names = objective(batch, 0)["loss"], list(objective.state_dict())
+    objective.network.compile(backend="eager")
+    loss = objective(batch, 0)["loss"]
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    assert list(objective.state_dict()) == names

@@ -117,7 +117,7 @@ def test_zero_uncertainty_is_half_and_root_two_of_the_plain_terms():
         ({"focal": {"score": "exp"}}, {"focal"}),
         ({"focal": {"mask": "valid"}}, {"focal"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_a_setting_changes_its_own_terms_and_no_other(delta, changed):
     reference, config = setting()

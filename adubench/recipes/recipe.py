@@ -108,8 +108,10 @@ def recipe_digest(recipe: Recipe) -> str:
         part = plain.get(section)
         if isinstance(part, dict):
             part.pop("workers", None)
-    data = plain["data"]
+    checkpoint, data = plain["checkpoint"], plain["data"]
+    assert isinstance(checkpoint, dict)
     assert isinstance(data, dict)
+    checkpoint.pop("milestones", None)
     for place in ("root", "gt_root", "pack"):
         data.pop(place, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

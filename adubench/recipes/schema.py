@@ -289,19 +289,30 @@ class CheckpointSection(Section):
         every: optimiser steps between training states; 0 is once per epoch.
         keep: how many of them stay.
         best: keep the best checkpoint by `validate.metric`.
+        milestones: shares of the student's training after which its network and adapters are kept for good; 0 is the
+            start.
     """
 
     every: Annotated[int, Field(ge=0)] = 0
     keep: Annotated[int, Field(gt=0)] = 2
     best: bool = True
+    milestones: tuple[Fraction, ...] = ()
 
 
 class LogSection(Section):
-    """What is written about the run; JSON lines are always written."""
+    """What is written about the run; JSON lines are always written.
+
+    Attributes:
+        every: optimiser steps between lines.
+        trackers: further places.
+        images: pictures per line for the trackers.
+        gradient_shares: also log the share of every distillation term in the gradient at the student's depth.
+    """
 
     every: Annotated[int, Field(gt=0)] = 50
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     images: Annotated[int, Field(ge=0)] = 2
+    gradient_shares: bool = False
 
 
 class Recipe(Section):

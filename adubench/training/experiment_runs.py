@@ -105,6 +105,9 @@ def teacher_digest(recipe: Recipe) -> str:
     assert isinstance(train, dict)
     kept = {key: plain[key] for key in ("data", "input", "augment", "stereo", "teacher", "validate", "checkpoint")}
     kept["train"] = {key: value for key, value in train.items() if key != "workers"}
+    checkpoint = plain["checkpoint"]
+    assert isinstance(checkpoint, dict)
+    kept["checkpoint"] = {key: value for key, value in checkpoint.items() if key != "milestones"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -143,6 +143,7 @@ class Trainer:
     def _loop(self, model: torch.nn.Module, optimizer: Any) -> None:
         batches = self._batches()
         model.train()
+        self._milestone()
         while self.step < self.total:
             before = (random_state(), _norm_buffers(self.objective))
             started = time.monotonic()
@@ -156,6 +157,7 @@ class Trainer:
             self._report(values, batch, self._lr)
             if self._due(self.recipe.validate_.every, at_end=True):
                 self._validate()
+            self._milestone()
             stop = self._asked_to_stop()
             if stop or self._due(self.recipe.checkpoint.every or self.steps_per_epoch, at_end=True):
                 self._save()
@@ -413,7 +415,15 @@ class Trainer:
         )
         save_checkpoint(self._path(name), network, info=info)
 
-    def _save_adapters(self) -> None:
+    def _milestone(self) -> None:
+        """Keep the student of now if the recipe asks for it."""
+        shares = self.recipe.checkpoint.milestones if self.stage.name == "student" else ()
+        if self.main and self.step in {round(share * self.total) for share in shares}:
+            network, adapters = run_folder.milestone_files(self.stage.folder, self.step)
+            self._save_network(network.name)
+            self._save_adapters(adapters.name)
+
+    def _save_adapters(self, name: str = run_folder.ADAPTERS) -> None:
         """Write the adapters beside the checkpoint, for the analysis of features."""
         from safetensors.torch import save
 
@@ -421,7 +431,7 @@ class Trainer:
 
         state = {k: v.detach().cpu().contiguous().clone() for k, v in self.objective.extras.state_dict().items()}
         if state:
-            write_bytes(self._path(run_folder.ADAPTERS), save(state))
+            write_bytes(self._path(name), save(state))
 
     def _describe(self, resume: bool) -> None:
         train, data = self.train, self.stage.data

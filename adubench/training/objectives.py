@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from adubench.distillation.adapters import AdaptationSet
 from adubench.distillation.adu_config import DistillationConfig
-from adubench.distillation.adu_depth import adu_losses
+from adubench.distillation.adu_depth import adu_losses, gradient_shares
 from adubench.distillation.silog import silog_loss
 from adubench.errors import CheckpointError, UsageError, unknown_name
 from adubench.recipes.recipe import needs_teacher
@@ -113,8 +113,11 @@ class AduDepth(Objective):
         config: DistillationConfig,
         *,
         min_gt: float = 1.0,
+        shares_every: int = 0,
     ) -> None:
+        """Freeze the teacher; every `shares_every` steps (0: never) the shares of the terms are computed too."""
         super().__init__(network, adapters)
+        self.shares_every = shares_every
         teacher.eval().requires_grad_(False)
         self._outside = (teacher,)  # a tuple is no module: nothing of the teacher is registered
         self.config, self.min_gt = config, min_gt
@@ -125,7 +128,7 @@ class AduDepth(Objective):
         return self._outside[0]
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return the parts of `adu_losses`."""
+        """Return the parts of `adu_losses`, and now and then `gradient_share_<term>`."""
         with torch.no_grad():  # inference_mode would make tensors that no backward pass may keep
             theirs = self.teacher(_views(self.teacher, batch))
         ours = self.network(self.views(batch))
@@ -133,7 +136,11 @@ class AduDepth(Objective):
         assert isinstance(adapters, AdaptationSet)
         gt = batch["gt"]
         ours, theirs = _output_at_size(ours, gt), _output_at_size(theirs, gt)
-        return adu_losses(ours, theirs, gt, adapters, self.config, step, min_gt=self.min_gt, all_reduce=all_sum)
+        parts = adu_losses(ours, theirs, gt, adapters, self.config, step, min_gt=self.min_gt, all_reduce=all_sum)
+        if self.shares_every and (step + 1) % self.shares_every == 0 and ours.depth.requires_grad:
+            shares = gradient_shares(parts, self.config, ours.depth, step)
+            parts |= {f"gradient_share_{name}": gt.new_tensor(share) for name, share in shares.items()}
+        return parts
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -223,7 +230,8 @@ def _adu_depth(recipe: Recipe, network: DepthNetwork, teacher: DepthNetwork | No
     assert isinstance(teacher, NeWCRFs)
     config = distillation_config(recipe)
     adapters = AdaptationSet(level_channels(network), level_channels(teacher), config)
-    return AduDepth(network, teacher, adapters, config, min_gt=recipe.data.min_gt)
+    every = recipe.log.every if recipe.log.gradient_shares else 0
+    return AduDepth(network, teacher, adapters, config, min_gt=recipe.data.min_gt, shares_every=every)
 
 
 def _views(network: DepthNetwork, batch: Batch) -> Tensor:

@@ -36,6 +36,11 @@ FREE_OF_TEACHER = ("method", "student", "distill")
 _held: set[Path] = set()
 
 
+def milestone_files(folder: Path, step: int) -> tuple[Path, Path]:
+    """Name the files of a milestone: the network and its adapters after `step` optimiser steps."""
+    return folder / f"milestone-{step:08d}.safetensors", folder / f"milestone-{step:08d}-adapters.safetensors"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process; the operating system lets go of it however the process ends.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adubench.errors import UsageError
+from adubench.recipes.model_section import check_model
+from adubench.recipes.tie_kd_sections import check_tie_kd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,7 @@ def check_recipe(recipe: Recipe, tree: Tree) -> None:
     Raises:
         UsageError: the first fault, with the file and line of the key to change.
     """
-    for checks in (_stages, _networks, _adapters, _sizes, _ranges, _batches, _depths):
+    for checks in (_stages, _networks, _adapters, check_model, check_tie_kd, _sizes, _ranges, _batches, _depths):
         for key, text in checks(recipe):
             raise UsageError(f"{tree.origin(key.split('.'))}: {key}: {text}")
 
@@ -124,6 +126,8 @@ def _one_train(section: str, train: TrainSection) -> Iterator[Fault]:
         yield f"{section}.end_lr", f"{train.end_lr:g} is above the peak learning rate {train.lr:g}."
     if max(train.betas) >= 1:
         yield f"{section}.betas", "expected two numbers below 1."
+    if train.momentum is not None and not train.momentum[0] <= train.momentum[1] < 1:
+        yield f"{section}.momentum", "expected two numbers below 1, the lower one first."
 
 
 def _depths(recipe: Recipe) -> Iterator[Fault]:

@@ -13,6 +13,7 @@ from adubench.recipes import source
 from adubench.recipes.checks import check_recipe, recipe_warnings
 from adubench.recipes.faults import first_fault
 from adubench.recipes.schema import Recipe
+from adubench.recipes.tie_kd_sections import ResponseKDSection, TeacherMapsSection, TieKDSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,13 @@ PAPER_LITERAL: dict[str, dict[str, Any]] = {
     "response": {"reduction": "sum"},
 }
 
+#: Keys that came later: left out of the digest while they have these values, so that older runs keep theirs.
+_LATER: dict[str, Any] = {
+    "data.nyu_crop": False, "train.final_div": 1e4, "train.momentum": None, "model": None,
+    "teacher_maps": TeacherMapsSection().model_dump(mode="json"),
+    "tie_kd": TieKDSection().model_dump(mode="json"),
+    "response_kd": ResponseKDSection().model_dump(mode="json"),
+}  # fmt: skip
 # What describes a recipe, or says how it is logged and loaded, does not change the weights that come out.
 _NOT_IN_DIGEST = ("name", "about", "source", "expected", "log", "test")
 
@@ -104,6 +112,7 @@ def recipe_digest(recipe: Recipe) -> str:
     its digest; so are the loader's processes and the place of the data.
     """
     plain = {key: value for key, value in recipe.plain().items() if key not in _NOT_IN_DIGEST}
+    _drop_later(plain)
     for section in ("train", "teacher_train"):
         part = plain.get(section)
         if isinstance(part, dict):
@@ -117,9 +126,21 @@ def recipe_digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _drop_later(plain: dict[str, Any]) -> None:
+    maps = plain["teacher_maps"]
+    maps.pop("path")  # a place, like the data's root
+    for key, value in _LATER.items():
+        section, _, name = key.rpartition(".")
+        for at in ("train", "teacher_train") if section == "train" else (section,):
+            holder = plain[at] if at else plain
+            default = {k: v for k, v in value.items() if k != "path"} if name == "teacher_maps" else value
+            if isinstance(holder, dict) and holder.get(name) == default:
+                del holder[name]
+
+
 def needs_teacher(recipe: Recipe) -> bool:
     """Whether the student's loss looks at a teacher at all."""
-    return recipe.method in ("adu-depth", "response", "sub-depth", "tie-kd") and recipe.distill.enabled
+    return recipe.method in ("adu-depth", "response", "sub-depth") and recipe.distill.enabled
 
 
 def stages_to_run(recipe: Recipe) -> tuple[str, ...]:

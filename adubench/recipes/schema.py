@@ -5,33 +5,22 @@ Nothing here imports torch: a recipe can be read, listed and checked without the
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Method = Literal["supervised", "adu-depth", "response", "self-supervised", "sub-depth", "tie-kd"]
+from adubench.recipes.model_section import ModelSection
+from adubench.recipes.section import Fraction, Positive, Section
+from adubench.recipes.tie_kd_sections import ResponseKDSection, TeacherMapsSection, TieKDSection
+
+Method = Literal[
+    "supervised", "adu-depth", "response", "self-supervised", "sub-depth",
+    "tie-kd", "response-kd", "sparse-si", "adabins", "bts",
+]  # fmt: skip
 StageName = Literal["teacher", "student"]
 Encoder = Literal["tiny07", "base07", "large07", "small", "mini"]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Level = Annotated[int, Field(ge=0, le=3)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen; unknown keys, values of another type and numbers that are not finite are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, populate_by_name=True, protected_namespaces=(), allow_inf_nan=False
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sequences(cls, values: Any) -> Any:
-        """Take the lists of YAML and JSON as the tuples of a frozen section."""
-        if not isinstance(values, dict):
-            return values
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 class DataSection(Section):
@@ -44,6 +33,7 @@ class DataSection(Section):
         ground_truth: which depth supervises (`improved` annotated maps, `raw` scans, `depth` dense maps).
         pack: training pack (HDF5) instead of loose files.
         kb_crop: cut KITTI's 352x1216 window first.
+        nyu_crop: cut rows 45:472 and columns 43:608 of NYU's images first.
         min_gt: supervision starts beyond this depth, metres (strict).
         max_depth: range of the network's output, metres.
     """
@@ -54,6 +44,7 @@ class DataSection(Section):
     ground_truth: Literal["improved", "raw", "depth"] = "improved"
     pack: str | None = None
     kb_crop: bool = True
+    nyu_crop: bool = False
     min_gt: Annotated[float, Field(ge=0)] = 1.0
     max_depth: Positive = 80.0
 
@@ -220,6 +211,8 @@ class TrainSection(Section):
         lr: peak learning rate.
         end_lr: last learning rate of the polynomial; None is a tenth of `lr`.
         schedule: `poly` (power 0.9 per step), `step` (times 0.1 every `step_epochs`), `onecycle`, `constant`.
+        final_div: of `onecycle`: the first rate divided by the last one.
+        momentum: of `onecycle`: lowest and highest first beta, against the rate; None leaves it as it is.
         encoder_lr: another peak rate for the encoder.
         encoder_weight_decay: another decay for the encoder.
         precision: `auto` is bf16 on CUDA and fp32 on the CPU.
@@ -236,6 +229,8 @@ class TrainSection(Section):
     lr: Positive = 2e-5
     end_lr: Annotated[float, Field(ge=0)] | None = None
     schedule: Literal["poly", "step", "onecycle", "constant"] = "poly"
+    final_div: Positive = 1e4
+    momentum: tuple[Fraction, Fraction] | None = None
     power: Positive = 0.9
     step_epochs: Annotated[int, Field(gt=0)] = 15
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
@@ -325,6 +320,10 @@ class Recipe(Section):
         method: what a step computes.
         stages: in the order they run.
         teacher_train: optimisation of the teacher stage; in a file only what differs from `train`; None: nothing does.
+        model: network of methods with another student than NeWCRFs; None: section `student` says it.
+        teacher_maps: stored maps, of methods that learn from them.
+        tie_kd: its loss.
+        response_kd: which response baseline.
         expected: published numbers, metric -> value, for the table beside ours.
     """
 
@@ -341,13 +340,17 @@ class Recipe(Section):
     teacher: TeacherSection = TeacherSection()
     student: NetworkSection = NetworkSection()
     distill: DistillSection = DistillSection()
+    model: ModelSection | None = None
+    teacher_maps: TeacherMapsSection = TeacherMapsSection()
+    tie_kd: TieKDSection = TieKDSection()
+    response_kd: ResponseKDSection = ResponseKDSection()
     train: TrainSection = TrainSection()
     teacher_train: TrainSection | None = None
     validate_: ValidateSection = Field(default=ValidateSection(), alias="validate")
     test: TestSection = TestSection()
     checkpoint: CheckpointSection = CheckpointSection()
     log: LogSection = LogSection()
-    expected: dict[str, float] = {}
+    expected: dict[str, float] = Field(default_factory=dict)
 
     def plain(self) -> dict[str, object]:
         """Return plain JSON values, with the names of the YAML file."""

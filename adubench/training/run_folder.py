@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from adubench import __version__
 from adubench.errors import DataError, UsageError
@@ -28,7 +29,7 @@ LAST, BEST, ADAPTERS = "checkpoint-last.safetensors", "checkpoint-best.safetenso
 # What may differ when a run is continued: it changes no weight. Prefixes of dotted keys.
 FREE = (
     "name", "about", "source", "expected", "stages", "test", "log", "checkpoint",
-    "data.root", "data.gt_root", "data.pack", "train.workers", "teacher_train.workers",
+    "data.root", "data.gt_root", "data.pack", "teacher_maps.path", "train.workers", "teacher_train.workers",
 )  # fmt: skip
 # A teacher knows nothing of the student and of how it will be distilled.
 FREE_OF_TEACHER = ("method", "student", "distill")
@@ -154,7 +155,12 @@ def _stored_recipe(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({error}). Start in another folder with -o.") from None
     if not isinstance(document, dict):
         raise DataError(f"{path}: not a recipe. Start in another folder with -o.")
-    return document
+    from adubench.recipes.schema import Recipe
+
+    try:  # keys that recipes did not have yet when the run began
+        return Recipe.model_validate(document).plain()
+    except ValidationError:
+        return document
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

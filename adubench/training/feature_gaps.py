@@ -6,6 +6,8 @@ mode, images are not augmented. The distances are those of `adubench.evaluators`
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +32,27 @@ PARTS = ("encoder", "decoder")
 
 Tokens = NDArray[np.float32]
 Places = dict[tuple[str, int], list[tuple[Tokens, Tokens, Tokens | None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A teacher and its student, ready to give features.
+
+    Attributes:
+        teacher: network whose output has `encoder` and `decoder`; sees both views if it takes six channels.
+        student: likewise.
+        adapt: output of the student -> adapted maps of encoder and decoder, one per entry of `levels`; None for none.
+        levels: part -> the levels that are adapted.
+        kb_crop: images are cut to KITTI's window.
+        place: where both run.
+    """
+
+    teacher: Any
+    student: Any
+    adapt: Callable[[Any], tuple[Any, Any]] | None
+    levels: dict[str, Sequence[int]]
+    kb_crop: bool
+    place: torch.device
 
 
 def feature_gaps(
@@ -62,7 +85,7 @@ def feature_gaps(
     with torch.no_grad():
         # Identity adapters have no weights and so no file.
         adapted = adapters is not None or recipe.distill.adapter.kind == "identity"
-        drawn = _draw(objective, jobs, place, recipe, adapted=adapted)
+        drawn, _ = draw_tokens(_pair(objective, place, recipe, adapted=adapted), jobs)
     numbers: dict[str, float] = {}
     for (part, level), rows in drawn.items():
         theirs, raw = (np.concatenate([row[i] for row in rows]) for i in (0, 1))
@@ -100,32 +123,52 @@ def _networks(
     return objective, place  # type: ignore[return-value]
 
 
-def _draw(objective: AduDepth, jobs: Sequence[Any], place: torch.device, recipe: Recipe, *, adapted: bool) -> Places:
-    """Run the networks image by image and keep tokens of each level."""
+def _pair(objective: AduDepth, place: torch.device, recipe: Recipe, *, adapted: bool) -> Pair:
+    levels = {part: getattr(recipe.distill.features, part) for part in PARTS}
+    adapt = adapter_of(objective) if adapted else None
+    return Pair(objective.teacher, objective.network, adapt, levels, recipe.data.kb_crop, place)
+
+
+def adapter_of(objective: AduDepth) -> Callable[[Any], tuple[Any, Any]]:
+    """Return what turns a student's output into its adapted maps."""
+    return lambda ours: objective.extras(ours.encoder, ours.decoder, *_s_maps(objective, ours))
+
+
+def draw_tokens(pair: Pair, jobs: Sequence[Any], tokens: int = TOKENS, seed: int = 0) -> tuple[Places, list[str]]:
+    """Run the networks image by image and keep tokens of each level, at the same places of all maps.
+
+    Returns:
+        (part, level) -> per image the tokens of teacher, student and adapted student; and the images' names.
+    """
     from adubench.training.prediction_inputs import load_batches
 
-    rng = np.random.default_rng(0)
-    per_image = -(-TOKENS // max(1, len(jobs)))
+    rng = np.random.default_rng(seed)
+    per_image = -(-tokens // max(1, len(jobs)))
     drawn: Places = {}
+    names: list[str] = []
     for (loaded,) in load_batches(jobs, 1):
         if loaded.error:
             continue
-        image, right = (_tensor(loaded, name, recipe, place) for name in ("image", "right"))
-        theirs = objective.teacher(torch.cat([image, right], dim=1))
-        ours = objective.network(image)
-        after = objective.extras(ours.encoder, ours.decoder, *_s_maps(objective, ours)) if adapted else None
+        names.append(loaded.job.name)
+        image = _tensor(loaded, "image", pair)
+        views = [image]
+        if pair.teacher.input_rule.channels == 6:
+            views.append(_tensor(loaded, "right", pair))
+        theirs = pair.teacher(torch.cat(views, dim=1))
+        ours = pair.student(image)
+        after = pair.adapt(ours) if pair.adapt is not None else None
         for p, part in enumerate(PARTS):
-            levels = getattr(recipe.distill.features, part)
+            levels = pair.levels[part]
             for level in range(4):
                 maps = [getattr(theirs, part)[level], getattr(ours, part)[level]]
                 if after is not None and level in levels:
                     maps.append(after[p][levels.index(level)])
                 h, w = maps[0].shape[-2:]
                 chosen = rng.choice(h * w, size=min(per_image, h * w), replace=False)
-                tokens = [_tokens(m, chosen) for m in maps]
-                third = tokens[2] if len(tokens) > 2 else None
-                drawn.setdefault((part, level), []).append((tokens[0], tokens[1], third))
-    return drawn
+                rows = [_tokens(m, chosen) for m in maps]
+                third = rows[2] if len(rows) > 2 else None
+                drawn.setdefault((part, level), []).append((rows[0], rows[1], third))
+    return drawn, names
 
 
 def _s_maps(objective: AduDepth, ours: Any) -> tuple[Any, Any]:
@@ -141,16 +184,16 @@ def _s_maps(objective: AduDepth, ours: Any) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def _tensor(loaded: Loaded, name: str, recipe: Recipe, place: torch.device) -> torch.Tensor:
+def _tensor(loaded: Loaded, name: str, pair: Pair) -> torch.Tensor:
     from adubench.models.interface import IMAGENET_MEAN, IMAGENET_STD
     from adubench.training.predictor import crop_to_window
 
     image = getattr(loaded, name)
-    if recipe.data.kb_crop:
+    if pair.kb_crop:
         image = crop_to_window(image)
     mean, std = (np.array(numbers, np.float32) for numbers in (IMAGENET_MEAN, IMAGENET_STD))
     values = (image.astype(np.float32) / np.float32(255) - mean) / std
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None].to(place)
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None].to(pair.place)
 
 
 def _tokens(features: torch.Tensor, chosen: NDArray[np.int64]) -> Tokens:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adubench.errors import UsageError
 from adubench.recipes.model_section import check_model
+from adubench.recipes.self_supervised_sections import check_self_supervised
 from adubench.recipes.tie_kd_sections import check_tie_kd
 
 if TYPE_CHECKING:
@@ -27,7 +28,18 @@ def check_recipe(recipe: Recipe, tree: Tree) -> None:
     Raises:
         UsageError: the first fault, with the file and line of the key to change.
     """
-    for checks in (_stages, _networks, _adapters, check_model, check_tie_kd, _sizes, _ranges, _batches, _depths):
+    for checks in (
+        _stages,
+        _networks,
+        _adapters,
+        check_model,
+        check_tie_kd,
+        check_self_supervised,
+        _sizes,
+        _ranges,
+        _batches,
+        _depths,
+    ):
         for key, text in checks(recipe):
             raise UsageError(f"{tree.origin(key.split('.'))}: {key}: {text}")
 

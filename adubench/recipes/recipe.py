@@ -140,7 +140,10 @@ def _drop_later(plain: dict[str, Any]) -> None:
 
 def needs_teacher(recipe: Recipe) -> bool:
     """Whether the student's loss looks at a teacher at all."""
-    return recipe.method in ("adu-depth", "response", "sub-depth") and recipe.distill.enabled
+    if recipe.method == "sub-depth":
+        sub = recipe.sub_depth
+        return sub.loss_mode == "uncertainty" or sub.w_reg > 0 or sub.student_init == "teacher"
+    return recipe.method in ("adu-depth", "response") and recipe.distill.enabled
 
 
 def stages_to_run(recipe: Recipe) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from adubench.recipes.model_section import ModelSection
 from adubench.recipes.section import Fraction, Positive, Section
+from adubench.recipes.self_supervised_sections import UNREAD, SelfSupervisedSection, SubDepthSection
 from adubench.recipes.tie_kd_sections import ResponseKDSection, TeacherMapsSection, TieKDSection
 
 Method = Literal[
@@ -340,6 +341,8 @@ class Recipe(Section):
     teacher: TeacherSection = TeacherSection()
     student: NetworkSection = NetworkSection()
     distill: DistillSection = DistillSection()
+    self_supervised: SelfSupervisedSection = SelfSupervisedSection()
+    sub_depth: SubDepthSection = SubDepthSection()
     model: ModelSection | None = None
     teacher_maps: TeacherMapsSection = TeacherMapsSection()
     tie_kd: TieKDSection = TieKDSection()
@@ -352,6 +355,16 @@ class Recipe(Section):
     log: LogSection = LogSection()
     expected: dict[str, float] = Field(default_factory=dict)
 
+    @property
+    def self_supervision(self) -> bool:
+        """Whether images supervise, not depth: methods `self-supervised` and `sub-depth`."""
+        return self.method in ("self-supervised", "sub-depth")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Sections that the method does not read."""
+        return UNREAD.get(self.method, ("self_supervised", "sub_depth"))
+
     def plain(self) -> dict[str, object]:
-        """Return plain JSON values, with the names of the YAML file."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Return plain JSON values, with the names of the YAML file, without sections that the method does not read."""
+        return self.model_dump(mode="json", by_alias=True, exclude=set(self.unread))

@@ -1,4 +1,4 @@
-"""The sizes of NeWCRFs: published ones, two small ones of ours, and any other by its widths. No torch needed."""
+"""The sizes of NeWCRFs: published ones, three small ones of ours, and any other by its widths. No torch needed."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ VARIANTS: dict[str, Variant] = {
     "base07": Variant(128, (2, 2, 18, 2), (4, 8, 16, 32), timm="swin_base_patch4_window7_224"),
     "tiny07": Variant(96, (2, 2, 6, 2), (3, 6, 12, 24), timm="swin_tiny_patch4_window7_224"),
     "small": Variant(32, (2, 2, 2, 2), (1, 2, 4, 8), (32, 64, 128, 256), (1, 2, 4, 8), 64),
+    "micro": Variant(16, (1, 1, 2, 1), (1, 2, 4, 8), (16, 32, 64, 128), (1, 2, 4, 8), 32),
     "mini": Variant(8, (2, 2, 2, 2), (1, 2, 4, 8), (8, 16, 32, 48), (2, 2, 4, 4), 16),
 }
 

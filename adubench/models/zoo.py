@@ -41,7 +41,7 @@ _ENTRIES = (
         "adubench.models.newcrfs:build",
         "Swin encoder, neural window FC-CRF decoder; student, and stereo teacher with 6 channels, of ADU-Depth",
         "NeWCRFs (CVPR 2022, arXiv 2203.01502); ADU-Depth (CoRL 2023, arXiv 2309.14744)",
-        variants=("large07", "base07", "tiny07", "small", "mini"),
+        variants=("large07", "base07", "tiny07", "small", "micro", "mini"),
         status="trainable",
     ),
     ModelEntry(

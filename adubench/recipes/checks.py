@@ -71,7 +71,7 @@ def _networks(recipe: Recipe) -> Iterator[Fault]:
                 "concat6 or another start.",
             )
     for name, network in (("teacher", teacher), ("student", student)):
-        if network.init == "imagenet" and network.encoder in ("small", "mini"):
+        if network.init == "imagenet" and network.encoder in ("small", "micro", "mini"):
             yield (
                 f"{name}.init",
                 f"there are no ImageNet weights for encoder {network.encoder}; expected random or checkpoint:FILE.",

@@ -19,7 +19,7 @@ Method = Literal[
     "tie-kd", "response-kd", "sparse-si", "adabins", "bts",
 ]  # fmt: skip
 StageName = Literal["teacher", "student"]
-Encoder = Literal["tiny07", "base07", "large07", "small", "mini"]
+Encoder = Literal["tiny07", "base07", "large07", "small", "micro", "mini"]
 Range = tuple[float, float]
 Level = Annotated[int, Field(ge=0, le=3)]
 

@@ -20,6 +20,7 @@ PUBLISHED = {  # variant: parameters, GFLOP at 352x1120, of which the encoder, G
 CONFIGS = [
     {"variant": "mini"},
     {"variant": "small"},
+    {"variant": "micro"},
     {"variant": "mini", "uncertainty": {}},
     {"variant": "mini", "uncertainty": {"scaling": "gain"}},
     {"variant": "mini", "in_channels": 6},

@@ -16,7 +16,7 @@ from adubench.errors import AdubenchError, UsageError, unknown_name
 from adubench.recipes import source
 from adubench.recipes.faults import first_fault
 from adubench.recipes.recipe import recipe_digest, tree_to_recipe
-from adubench.recipes.schema import Section
+from adubench.recipes.section import Section
 from adubench.recipes.source import Origin, Tree
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class Experiment(Section):
         grid: lists of values per key; every combination is a row.
         sobol: points of a box as rows.
         seeds: runs per row.
+        set: keys of all rows' recipes that differ from the base.
         scales: what differs at a scale.
         measure: what is measured.
         test_sets: further sets.
@@ -152,6 +153,7 @@ class Experiment(Section):
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     sobol: SobolSection | None = None
     seeds: Annotated[int, Field(gt=0)] = 3
+    set: dict[str, Any] = Field(default_factory=dict)
     scales: dict[ScaleName, ScaleChange] = Field(default_factory=dict)
     measure: tuple[Measure, ...] = ("metrics",)
     test_sets: tuple[TestSet, ...] = ()
@@ -371,6 +373,7 @@ def make_run(
     change = experiment.scales.get(scale, ScaleChange())
     row = flat(variant.set)
     for settings, where in (
+        (flat(experiment.set), f"experiment {experiment.id}"),
         (SCALES[scale][1], f"scale {scale}"),
         (flat(change.set), f"experiment {experiment.id}, scale {scale}"),
         (row, f"experiment {experiment.id}, row '{variant.name}'"),

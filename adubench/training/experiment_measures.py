@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adubench.errors import AdubenchError, UsageError
+from adubench.errors import UsageError
 from adubench.training import run_folder
+from adubench.training.experiment_calibration import finite, scores_after_tau, uncertainty_scores
+from adubench.training.experiment_transfer import maps_of, transfer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adubench.evaluators.eval_options import EvalOptions
     from adubench.evaluators.result import EvaluationResult
-    from adubench.recipes.experiments import Experiment, RunSpec, TestSet
+    from adubench.recipes.experiments import Experiment, RunSpec
+    from adubench.training.prediction_inputs import ImageJob
 
 CLOSE = 0.05
 _KB_FORM = "npy"
-_UNCERTAINTY = {
-    "nll": "nll_laplace", "ece19": "ece19_laplace", "ence": "ence", "tau": "tau",
-    "spearman": "spearman", "ause": "ause_rmse",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Inputs:
         data_root: of the training and test data.
         test_roots: name of a data set -> its root.
         device: for prediction.
+        shared: folder of the experiment, for what its runs have in common.
     """
 
     spec: RunSpec
@@ -54,6 +56,7 @@ class Inputs:
     data_root: Path | None
     test_roots: dict[str, Path]
     device: str
+    shared: Path | None = None
 
 
 @dataclass(slots=True)
@@ -79,9 +82,9 @@ def measure(experiment: Experiment, inputs: Inputs, scale: str) -> Measured:
     """
     found = Measured()
     wanted = experiment.measure
-    calibrated = "calibration" in wanted and inputs.spec.recipe.distill.uem.enabled and inputs.spec.role == "student"
-    result = _score(inputs, found, regions="regions" in wanted, uncertainty=calibrated)
-    if calibrated:
+    uncertain = bool({"calibration", "transfer"} & set(wanted))
+    result = _score(inputs, found, regions="regions" in wanted, uncertainty=uncertain)
+    if "calibration" in wanted:
         _calibration(inputs, result, found)
     if "teacher_metrics" in wanted:
         _teacher(inputs, found)
@@ -93,7 +96,7 @@ def measure(experiment: Experiment, inputs: Inputs, scale: str) -> Measured:
         _gap(inputs, found)
     if "transfer" in wanted:
         for test_set in experiment.test_sets:
-            _transfer(inputs, test_set, scale, found)
+            transfer(inputs, test_set, scale, found)
     for folder in ("predictions", "predictions_uncertainty"):
         shutil.rmtree(inputs.folder / folder, ignore_errors=True)
     return found
@@ -108,8 +111,11 @@ def predict_split(
     kb_crop: bool,
     device: str,
     uncertainty: bool = False,
-) -> str | None:
-    """Write the predictions of a split's images as npy; returns the kind of its uncertainty.
+) -> tuple[str | None, Sequence[ImageJob]]:
+    """Write the predictions of a split's images as npy, and their uncertainty if asked for and there is one.
+
+    Returns:
+        The kind of the uncertainty maps, None for none; and the images.
 
     Raises:
         DataError: images are missing or cannot be read.
@@ -121,8 +127,9 @@ def predict_split(
     predictor = open_predictor(checkpoint, PredictOptions(device=device, kb_crop=kb_crop))
     jobs = list_split(split, root, stereo=predictor.stereo)
     shutil.rmtree(output, ignore_errors=True)
-    predict_images(predictor, jobs, OutputOptions(root=output, form=_KB_FORM, uncertainty=uncertainty))
-    return predictor.uncertainty_kind
+    kind = predictor.uncertainty_kind if uncertainty else None
+    predict_images(predictor, jobs, OutputOptions(root=output, form=_KB_FORM, uncertainty=kind is not None))
+    return kind, jobs
 
 
 def _score(inputs: Inputs, found: Measured, *, regions: bool, uncertainty: bool) -> EvaluationResult:
@@ -136,13 +143,13 @@ def _score(inputs: Inputs, found: Measured, *, regions: bool, uncertainty: bool)
         raise UsageError(
             f"recipe {recipe.name}: names no test.split, so there is nothing to score; add one with --set."
         )
-    kind = predict_split(
+    kind, _ = predict_split(
         inputs.checkpoint, recipe.test.split, inputs.data_root, predictions,
         kb_crop=_window(inputs), device=inputs.device, uncertainty=uncertainty,
     )  # fmt: skip
     request = None
-    if uncertainty and kind is not None:
-        request = UncertaintyRequest(maps=_maps_of(predictions), kind=kind, family="laplace")
+    if kind is not None:
+        request = UncertaintyRequest(maps=maps_of(predictions), kind=kind, family="laplace")
     options = EvalOptions(
         label=f"{inputs.spec.variant} (seed {inputs.spec.seed})",
         regions=RegionRequest(families="depth,edge") if regions else None,
@@ -151,9 +158,13 @@ def _score(inputs: Inputs, found: Measured, *, regions: bool, uncertainty: bool)
     )
     result = _evaluate(inputs, predictions, options)
     _keep(inputs, found, "test", result)
-    found.numbers |= _finite(result.summary)
+    found.numbers |= finite(result.summary)
+    if result.uncertainty:
+        found.numbers |= uncertainty_scores(result, "unc")
+    elif uncertainty:
+        found.absent["unc"] = "the network predicts no uncertainty"
     for name, values in result.regions.items():
-        found.numbers |= {f"region:{name}:{key}": v for key, v in _finite(values).items()}
+        found.numbers |= {f"region:{name}:{key}": v for key, v in finite(values).items()}
     if regions and not result.regions:
         found.absent["region"] = "the result has no regions"
     return result
@@ -161,10 +172,6 @@ def _score(inputs: Inputs, found: Measured, *, regions: bool, uncertainty: bool)
 
 def _window(inputs: Inputs) -> bool:
     return inputs.spec.recipe.data.kb_crop
-
-
-def _maps_of(predictions: Path) -> Path:
-    return predictions.with_name(f"{predictions.name}_uncertainty")
 
 
 def _evaluate(inputs: Inputs, predictions: Path, options: EvalOptions) -> EvaluationResult:
@@ -185,49 +192,63 @@ def _keep(inputs: Inputs, found: Measured, name: str, result: EvaluationResult) 
     found.results[name] = f"{name}.json"
 
 
-def _finite(values: dict[str, Any]) -> dict[str, float]:
-    return {
-        key: float(value)
-        for key, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    }
-
-
 def _calibration(inputs: Inputs, result: EvaluationResult, found: Measured) -> None:
-    """Take the scores of the uncertainty against ground truth, and measure them against the teacher."""
-    from adubench.evaluators.eval_options import EvalOptions
-    from adubench.evaluators.evaluator import evaluate
-    from adubench.evaluators.uncertainty_run import UncertaintyRequest
-
-    found.numbers |= _uncertainty_scores(result, "unc")
-    found.absent["unc:ece19_after"] = "needs a fit on half of the images, which the evaluation does not make"
+    """Score the uncertainty after a common factor, and all of it again with the teacher's depth as the truth."""
+    if not result.uncertainty:
+        found.absent["unc_teacher"] = found.absent["unc"]
+        return
+    predictions, kind = inputs.folder / "predictions", str(result.uncertainty["kind"])
+    _after_tau(inputs, found, "unc", kind)
     if inputs.teacher is None or inputs.teacher_folder is None:
         found.absent["unc_teacher"] = "there is no teacher"
         return
     truth = inputs.teacher_folder / "test-predictions"
     recipe = inputs.spec.recipe
     assert recipe.test.split is not None
-    if not (truth / "adubench.json").exists() and not any(truth.rglob("*.npy")):
+    if not any(truth.rglob("*.npy")):
         predict_split(
             inputs.teacher, recipe.test.split, inputs.data_root, truth, kb_crop=_window(inputs), device=inputs.device
         )
+    against = _against_teacher(inputs, truth, predictions, maps_of(predictions), kind)
+    _keep(inputs, found, "against-teacher", against)
+    found.numbers |= uncertainty_scores(against, "unc_teacher")
+    _after_tau(inputs, found, "unc_teacher", kind, truth)
+
+
+def _after_tau(inputs: Inputs, found: Measured, prefix: str, kind: str, truth: Path | None = None) -> None:
+    """Add the scores after the factor, against ground truth or against the teacher's maps."""
+
+    def score(predictions: Path, maps: Path) -> EvaluationResult:
+        if truth is not None:
+            return _against_teacher(inputs, truth, predictions, maps, kind)
+        request = UncertaintyRequest(maps=maps, kind=kind, family="laplace")
+        return _evaluate(inputs, predictions, EvalOptions(uncertainty=request, allow_empty=True, allow_missing=True))
+
+    from adubench.evaluators.eval_options import EvalOptions
+    from adubench.evaluators.uncertainty_run import UncertaintyRequest
+
     predictions = inputs.folder / "predictions"
-    kind = result.uncertainty["kind"]
+    numbers, reason = scores_after_tau(score, predictions, maps_of(predictions), kind)
+    found.numbers |= {f"{prefix}:{name}": value for name, value in numbers.items()}
+    if reason:
+        found.absent |= {f"{prefix}:{name}": reason for name in ("tau_fit", "ece19_after", "nll_after", "ence_after")}
+
+
+def _against_teacher(inputs: Inputs, truth: Path, predictions: Path, maps: Path, kind: str) -> EvaluationResult:
+    """Score predictions with a teacher's maps, which are dense, as the truth."""
+    from adubench.evaluators.eval_options import EvalOptions
+    from adubench.evaluators.evaluator import evaluate
+    from adubench.evaluators.uncertainty_run import UncertaintyRequest
+
     options = EvalOptions(
         label=f"{inputs.spec.variant} against its teacher (seed {inputs.spec.seed})",
-        uncertainty=UncertaintyRequest(maps=_maps_of(predictions), kind=str(kind), family="laplace"),
+        uncertainty=UncertaintyRequest(maps=maps, kind=kind, family="laplace"),
         allow_empty=True,
-        max_depth=recipe.data.max_depth,
+        allow_missing=True,
+        max_depth=inputs.spec.recipe.data.max_depth,
     )
-    (against,) = evaluate(predictions, gt=truth, protocol="full-frame", options=options)
-    _keep(inputs, found, "against-teacher", against)
-    found.numbers |= _uncertainty_scores(against, "unc_teacher")
-
-
-def _uncertainty_scores(result: EvaluationResult, prefix: str) -> dict[str, float]:
-    values = _finite(result.uncertainty)
-    named = {f"{prefix}:{name}": values[key] for name, key in _UNCERTAINTY.items() if key in values}
-    return named | {f"{prefix}:{key}": value for key, value in values.items()}
+    (result,) = evaluate(predictions, gt=truth, protocol="full-frame", options=options)
+    return result
 
 
 def _teacher(inputs: Inputs, found: Measured) -> None:
@@ -251,7 +272,7 @@ def _teacher(inputs: Inputs, found: Measured) -> None:
         result = _evaluate(inputs, predictions, EvalOptions(label="teacher", allow_empty=True))
         save_results([result], path)
         shutil.rmtree(predictions)
-    theirs = _finite(result.summary)
+    theirs = finite(result.summary)
     found.numbers |= {f"teacher:{key}": value for key, value in theirs.items()}
     found.numbers |= {
         f"gap_to_teacher:{key}": found.numbers[key] - value for key, value in theirs.items() if key in found.numbers
@@ -266,30 +287,53 @@ def _log(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def _curve(inputs: Inputs, found: Measured) -> None:
-    """Read the training curve: how fast validation settles, and what the focal score was at the end."""
+    """Read the training curve: how fast validation settles, and what the focal term did on the way."""
     lines = _log(inputs)
-    metric = inputs.spec.recipe.validate_.metric
-    points = [(int(line["step"]), line.get(metric)) for line in lines if line["event"] == "validation"]
-    values = [(step, float(v)) for step, v in points if v is not None]
-    steps = [line for line in lines if line["event"] == "step" and line.get("p_d") is not None]
-    if steps:
-        last = [float(line["p_d"]) for line in steps[-max(1, len(steps) // 10) :]]
-        found.numbers["curve:p_d_end"] = float(np.mean(last))
+    steps = [line for line in lines if line["event"] == "step"]
+    scores = _by_epoch(steps, "p_d")
+    if scores:
+        found.numbers |= {f"curve:p_d_epoch_{epoch}": value for epoch, value in scores.items()}
+        found.numbers["curve:p_d_end"] = scores[max(scores)]
     else:
         found.absent["curve:p_d_end"] = "the student has no teacher"
-    found.absent["curve:focal_gradient_share"] = "gradients of single terms are not logged while training"
-    if len(values) < 2:
+    shares = [float(v) for line in steps if (v := line.get("gradient_share_focal")) is not None]
+    if shares:
+        found.numbers["curve:focal_gradient_share"] = float(np.mean(shares))
+        found.numbers["curve:focal_gradient_share_end"] = shares[-1]
+    else:
+        found.absent["curve:focal_gradient_share"] = "log.gradient_shares is off, or the student has no teacher"
+    metric = inputs.spec.recipe.validate_.metric
+    points = {int(line["step"]): line.get(metric) for line in lines if line["event"] == "validation"}
+    settled, area = settling([(step, float(v)) for step, v in sorted(points.items()) if v is not None])
+    if settled is None or area is None:
         found.absent["curve"] = "one validation only: set validate.every"
         return
-    end = values[-1][1]
-    within = [
-        step for i, (step, _) in enumerate(values) if all(abs(v - end) <= CLOSE * abs(end) for _, v in values[i:])
-    ]
-    found.numbers["curve:steps_to_5_percent"] = float(within[0])
-    x = np.array([step for step, _ in values], dtype=np.float64)
-    y = np.array([value for _, value in values], dtype=np.float64)
-    area = float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())
-    found.numbers["curve:auc"] = area / float(x[-1] - x[0])
+    found.numbers |= {"curve:steps_to_5_percent": float(settled), "curve:auc": area}
+
+
+def _by_epoch(lines: Sequence[dict[str, Any]], name: str) -> dict[int, float]:
+    """Average a logged value over the steps of each epoch, counted from 1."""
+    found: dict[int, list[float]] = {}
+    for line in lines:
+        if line.get(name) is not None:
+            # `epoch` is the share of data seen after the step: 1.0 is the end of the first one.
+            found.setdefault(max(1, math.ceil(float(line["epoch"]) - 1e-9)), []).append(float(line[name]))
+    return {epoch: float(np.mean(values)) for epoch, values in sorted(found.items())}
+
+
+def settling(points: Sequence[tuple[int, float]]) -> tuple[int | None, float | None]:
+    """Say when a curve of (step, value) settles, and its mean height.
+
+    Returns:
+        The first step from which all values lie within 5 % of the last one, and the area under the curve over its
+        length; None for fewer than two points.
+    """
+    if len(points) < 2:
+        return None, None
+    x, y = (np.array(column, np.float64) for column in zip(*points, strict=True))
+    outside = np.flatnonzero(np.abs(y - y[-1]) > CLOSE * abs(y[-1]))
+    area = float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum() / (x[-1] - x[0]))
+    return int(x[outside[-1] + 1 if len(outside) else 0]), area
 
 
 def _cost(inputs: Inputs, found: Measured) -> None:
@@ -318,68 +362,36 @@ def _cost(inputs: Inputs, found: Measured) -> None:
 
 
 def _gap(inputs: Inputs, found: Measured) -> None:
-    """Measure the distance of the student's features to the teacher's, before and after adaptation."""
+    """Measure the distance of the student's features to the teacher's, before and after adaptation.
+
+    Names are `gap:<metric>_<part>[_<level>]` at the end of training, and `gap@<share>:...` at its milestones.
+    """
     from adubench.training.feature_gaps import feature_gaps
 
-    adapters = inputs.folder / "student" / run_folder.ADAPTERS
     if inputs.teacher is None:
         found.absent["gap"] = "there is no teacher"
         return
-    gaps, reasons = feature_gaps(
-        inputs.spec.recipe,
-        student=inputs.checkpoint,
-        teacher=inputs.teacher,
-        adapters=adapters if adapters.exists() else None,
-        data_root=inputs.data_root,
-        device=inputs.device,
-    )
-    found.numbers |= {f"gap:{key}": value for key, value in gaps.items()}
-    found.absent |= {f"gap:{key}": reason for key, reason in reasons.items()}
+    student, recipe = inputs.folder / "student", inputs.spec.recipe
+    times = {"gap": (inputs.checkpoint, student / run_folder.ADAPTERS)}
+    total = _total_steps(student)
+    for share in recipe.checkpoint.milestones if total is not None else ():
+        times[f"gap@{share:g}"] = run_folder.milestone_files(student, round(share * (total or 0)))
+    for name, (network, adapters) in times.items():
+        if not network.exists():
+            found.absent[name] = f"the run kept no {network.name}"
+            continue
+        gaps, reasons = feature_gaps(
+            recipe,
+            student=network,
+            teacher=inputs.teacher,
+            adapters=adapters if adapters.exists() else None,
+            data_root=inputs.data_root,
+            device=inputs.device,
+        )
+        found.numbers |= {f"{name}:{key}": value for key, value in gaps.items()}
+        found.absent |= {f"{name}:{key}": reason for key, reason in reasons.items()}
 
 
-def _transfer(inputs: Inputs, test_set: TestSet, scale: str, found: Measured) -> None:
-    """Score the run on another data set: as it is, with depth scaled by focal lengths, and with median scaling."""
-    from adubench.evaluators.eval_options import EvalOptions
-    from adubench.evaluators.evaluator import evaluate
-
-    prefix = f"transfer:{test_set.name}"
-    if test_set.scales is not None and scale not in test_set.scales:
-        found.absent[prefix] = "SynthDrive has no second world to transfer to"
-        return
-    data_set = test_set.split.split(".", maxsplit=1)[0]
-    root = inputs.test_roots.get(test_set.name) or inputs.test_roots.get(data_set)
-    if root is None:
-        found.absent[prefix] = f"no --test-root {data_set}=DIR was given"
-        return
-    predictions = inputs.folder / "predictions-transfer"
-    try:
-        predict_split(inputs.checkpoint, test_set.split, root, predictions, kb_crop=False, device=inputs.device)
-        scalings = {"none": EvalOptions(allow_empty=True), "median": EvalOptions(allow_empty=True, alignment="median")}
-        if test_set.focal is not None and test_set.train_focal is not None:
-            factor = test_set.focal / test_set.train_focal
-            # Kept last: it changes the files.
-            scalings["focal"] = EvalOptions(allow_empty=True)
-        for scaling, options in scalings.items():
-            if scaling == "focal":
-                _scale_maps(predictions, factor)
-            (result,) = evaluate(
-                predictions, split=test_set.split, protocol=test_set.protocol, data_root=root, options=options
-            )
-            _keep(inputs, found, f"{test_set.name}-{scaling}", result)
-            _add_transfer(found, f"{prefix}:{scaling}", _finite(result.summary))
-    except AdubenchError as error:
-        found.absent[prefix] = str(error)
-    finally:
-        shutil.rmtree(predictions, ignore_errors=True)
-
-
-def _add_transfer(found: Measured, prefix: str, scores: dict[str, float]) -> None:
-    found.numbers |= {f"{prefix}:{key}": value for key, value in scores.items()}
-    here, there = found.numbers.get("abs_rel"), scores.get("abs_rel")
-    if here and there is not None:
-        found.numbers[f"{prefix}:drop"] = (there - here) / here
-
-
-def _scale_maps(folder: Path, factor: float) -> None:
-    for path in folder.rglob("*.npy"):
-        np.save(path, (np.load(path) * factor).astype(np.float32))
+def _total_steps(stage: Path) -> int | None:
+    run = run_folder.read_run(stage)
+    return int(run["total"]) if run is not None and "total" in run else None

@@ -6,12 +6,10 @@ one teacher. `runs.json` lists all runs with their state, for programs.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from adubench import __version__
 from adubench.errors import DataError, TrainingError, UsageError
 from adubench.io.atomic import write_text
 from adubench.recipes.recipe import needs_teacher
+from adubench.training import run_folder
 from adubench.training.experiment_measures import Inputs, measure
 from adubench.training.guards import TrainingStopped
 
@@ -149,7 +148,7 @@ def run_one(experiment: Experiment, spec: RunSpec, scale: str, place: Place) -> 
         checkpoint, teacher = _train(spec, place)
         inputs = Inputs(
             spec, checkpoint, teacher, folder, place.teacher_folder(spec.recipe) if teacher else None, place.data_root,
-            place.test_roots, place.device,
+            place.test_roots, place.device, place.root,
         )  # fmt: skip
         found = measure(experiment, inputs, scale)
     except TrainingStopped:
@@ -197,25 +196,13 @@ def _shared_teacher(spec: RunSpec, place: Place) -> Path:
     from adubench.training.run import train
 
     folder = place.teacher_folder(spec.recipe)
-    with _waiting_lock(folder.with_suffix(".lock")):
+    with run_folder.waiting_lock(folder.with_suffix(".lock")):
         stages = {"stages": ("teacher", "student") if "student" in spec.recipe.stages else ("teacher",)}
         recipe = spec.recipe.model_copy(update=stages)
         (path,) = train(
             recipe, output=folder, data_root=place.data_root, stages=("teacher",), resume=True, device=place.device
         )
     return path
-
-
-@contextlib.contextmanager
-def _waiting_lock(path: Path) -> Iterator[None]:
-    """Hold a file lock, waiting for whoever has it; the operating system frees it however a process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(file, fcntl.LOCK_UN)
 
 
 def run_here(expansion: Expansion, place: Place, say: Say) -> None:

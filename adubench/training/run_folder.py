@@ -78,6 +78,18 @@ def locked(folder: Path) -> Iterator[None]:
         file.close()
 
 
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a file lock, waiting for whoever has it; the operating system frees it however a process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(file, fcntl.LOCK_UN)
+
+
 def read_run(folder: Path) -> dict[str, Any] | None:
     """Read what `write_run` wrote; None where no run was started.
 

@@ -33,6 +33,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--gt", type=_PATH, help="Where the ground truth lies, if not below --data-root.")
 @click.option("--stage", default="all", show_default=True, help="teacher, student or all.")
 @click.option("--teacher", type=_PATH, help="Trained teacher, instead of the teacher stage.")
+@click.option("--teacher-maps", type=_PATH, help="Stored maps of a teacher (predict --layout tie-kd), for TIE-KD.")
 @click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
 @click.option("--dry-run", is_flag=True, help="Print what would run (frames, steps, parameters, memory) and stop.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
@@ -74,7 +75,7 @@ def _short_options(options: dict[str, Any]) -> list[str]:
     """Turn options that stand for a key into overrides."""
     import json
 
-    keys = {"seed": "seed", "workers": "train.workers", "gt": "data.gt_root"}
+    keys = {"seed": "seed", "workers": "train.workers", "gt": "data.gt_root", "teacher_maps": "teacher_maps.path"}
     found = [(key, options[name]) for name, key in keys.items() if options[name] is not None]
     return [f"{key}={json.dumps(str(value)) if isinstance(value, Path) else value}" for key, value in found]
 
@@ -111,14 +112,13 @@ def _plan_table(plan: TrainingPlan) -> Any:
 
 def _stage_rows(stage: StagePlan, plan: TrainingPlan) -> list[tuple[str, str]]:
     recipe, train, cost = plan.recipe, stage.train, stage.estimate
-    network = recipe.teacher if stage.stage == "teacher" else recipe.student
     size = f"{recipe.input.height}x{recipe.input.width} ({recipe.input.mode})"
     accumulated = f" in {train.accumulate} micro-batches" if train.accumulate > 1 else ""
     listed = f" of {stage.listed:,}" if stage.listed is not None else ""
     guessed = stage.frames is None and train.steps is None
     step_flop = cost.step_gflop * train.batch_size / 1000
     return [
-        ("network", f"newcrfs {network.encoder}, start: {network.init}"),
+        ("network", _network(recipe, stage.stage)),
         ("learns from", stage.learns),
         ("frames", f"{stage.frames:,}{listed}" if stage.frames is not None else f"not found{listed}"),
         ("left out", "\n".join(stage.dropped) or "none"),
@@ -138,6 +138,14 @@ def _stage_rows(stage: StagePlan, plan: TrainingPlan) -> list[tuple[str, str]]:
         ("device", f"{plan.device}, precision {train.precision}"),
         ("files", "\n".join(map(str, stage.files))),
     ]
+
+
+def _network(recipe: Recipe, stage: str) -> str:
+    if recipe.model is not None:
+        kind = recipe.model.keys.get("encoder") or recipe.model.keys.get("layout", "")
+        return f"{recipe.model.family} {kind}".rstrip() + f", start: {recipe.model.init}"
+    network = recipe.teacher if stage == "teacher" else recipe.student
+    return f"newcrfs {network.encoder}, start: {network.init}"
 
 
 def _flop(tera: float) -> str:

@@ -311,8 +311,35 @@ def _places(split: Split | None, reader: GroundTruth, root: Path | None) -> Any:
     if type(reader).__name__ == "SelectionGroundTruth":
         return SelectionPlaces(getattr(reader, "root", root))
     if split.dataset == "nyu":
-        return NyuPlaces(root)
+        from adubench.datasets.nyu import part_root
+
+        return NyuPlaces(part_root(root, split.name))
     return KittiPlaces(root)
+
+
+@dataclass(slots=True)
+class ListedPlaces:
+    """The images that a list file names, for frames that are not KITTI's."""
+
+    root: Path
+    list_file: str
+    _images: dict[FrameKey, Path] = field(default_factory=dict)
+
+    def image(self, frame: FrameKey) -> Path | None:
+        """Find the image of a line."""
+        from adubench.datasets.list_files import read_list
+        from adubench.datasets.nyu import list_root
+
+        if not self._images:
+            samples = read_list(self.list_file).samples
+            root = list_root(self.root, samples)
+            self._images = {sample.frame(): root / sample.image for sample in samples}
+        path = self._images.get(frame)
+        return path if path is not None and path.is_file() else None
+
+    def intrinsics(self, frame: FrameKey) -> Matrix | None:
+        """Return nothing: a list has a focal length at most."""
+        return None
 
 
 @dataclass(slots=True)

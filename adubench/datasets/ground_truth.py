@@ -371,7 +371,7 @@ def open_ground_truth(
     if split.dataset == "nyu":
         from adubench.datasets.nyu import NyuGroundTruth
 
-        return NyuGroundTruth.open(path)
+        return NyuGroundTruth.open(path, split.name)
     return _open_kitti(split, path, Path(data_root) if data_root is not None else path, kind, png_scale)
 
 

@@ -5,13 +5,98 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from adubench.datasets.frames import FrameKey
 from adubench.errors import DataError
 from adubench.io.maps import SparseDepth
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from adubench.datasets.list_files import Sample
+    from adubench.datasets.stereo_pairs import Flip, FrameFiles
+    from adubench.datasets.transforms import Codes, Image8
+
 #: metres = PNG code / 1000
 DEPTH_SCALE = 1000.0
+
+
+#: Where the parts lie below the folder that holds both, in BTS's layout.
+_PARTS = {"nyu": ("official_splits/test", "test"), "nyu_train": ("sync", "train")}
+
+
+def part_root(root: Path, split: str) -> Path:
+    """Return the folder of a part: its own folder below `root` where there is one, else `root` itself."""
+    folders = (root / name for name in _PARTS.get(split, ()))
+    return next((folder for folder in folders if folder.is_dir()), root)
+
+
+def list_root(root: Path, samples: Sequence[Sample]) -> Path:
+    """Return where the paths of a list start: BTS's training lists leave the folder `sync` out."""
+    folder = part_root(root, "nyu_train")
+    return root if folder == root or not samples or (root / samples[0].image).is_file() else folder
+
+
+@dataclass(frozen=True, slots=True)
+class NyuWindow:
+    """A training frame cut to rows 45:472 and columns 43:608 (a `stereo_pairs.FrameFiles`)."""
+
+    files: FrameFiles
+
+    @property
+    def name(self) -> str:
+        """The frame's name."""
+        return self.files.name
+
+    @property
+    def flip(self) -> Flip:
+        """Rule of the frame."""
+        return self.files.flip
+
+    @property
+    def stereo(self) -> bool:
+        """Never: NYU has one camera."""
+        return False
+
+    @property
+    def kitti(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def scale(self) -> float:
+        """Codes per metre."""
+        return self.files.scale
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """None: all frames have one size."""
+        return None
+
+    def image(self) -> Image8:
+        """Read and cut the image."""
+        return _cut(self.files.image())
+
+    def right(self) -> Image8:
+        """Never asked for."""
+        raise AssertionError("NYU has one camera")
+
+    def codes(self) -> Codes:
+        """Read and cut the depth map."""
+        return _cut(self.files.codes())
+
+    def right_codes(self) -> Codes:
+        """Never asked for."""
+        raise AssertionError("NYU has one camera")
+
+
+def _cut(array: NDArray[Any]) -> NDArray[Any]:
+    from adubench.datasets.tie_kd_transforms import cut_window
+
+    return cut_window(array, "nyu")
 
 
 def nyu_frames(root: Path) -> tuple[FrameKey, ...]:
@@ -49,8 +134,9 @@ class NyuGroundTruth:
     layout: str = "BTS"
 
     @classmethod
-    def open(cls, root: Path) -> NyuGroundTruth:
-        """List the maps below a root."""
+    def open(cls, root: Path, split: str = "nyu") -> NyuGroundTruth:
+        """List the maps of a part (`nyu`: the test images) below a root."""
+        root = part_root(root, split)
         return cls(nyu_frames(root), root)
 
     def paths(self, frame: FrameKey) -> tuple[Path, ...]:

@@ -116,6 +116,7 @@ SPLITS: dict[str, SplitInfo] = {
         SplitInfo("synthdrive.val", "synthdrive", None, "synthdrive", "validation drives of a SynthDrive root", True),
         SplitInfo("synthdrive.test", "synthdrive", None, "synthdrive", "test drives of a SynthDrive root", True),
         SplitInfo("nyu", "nyu", 654, "nyu", "NYU Depth v2 test images in the layout of BTS", True),
+        SplitInfo("nyu_train", "nyu", None, "", "NYU Depth v2 training images, BTS's folder sync", True),
     )
 }
 
@@ -209,9 +210,9 @@ def _disk_split(info: SplitInfo, root: str | Path | None, resolution: str | None
         frames, no_gt = synthdrive_frames(Path(root), info.name.split(".")[1])
         return Split(info.name, frames, len(frames), checksum(frames), info.default_protocol, no_gt, info.dataset)
     if info.dataset == "nyu":
-        from adubench.datasets.nyu import nyu_frames
+        from adubench.datasets.nyu import nyu_frames, part_root
 
-        frames = nyu_frames(Path(root))
+        frames = nyu_frames(part_root(Path(root), info.name))
         return Split(info.name, frames, info.count, checksum(frames), info.default_protocol, dataset=info.dataset)
     from adubench.datasets.driving_stereo import split_frames
 

@@ -11,6 +11,8 @@ from adubench.datasets.frames import FrameKey, kitti_frame
 from adubench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from adubench.datasets.kitti import ImprovedMaps
     from adubench.datasets.list_files import Sample
     from adubench.datasets.splits import Split
@@ -82,11 +84,13 @@ def open_places(
         return _folder(root, gt, right)
     if split in ("nyu", "nyu_test"):
         raise UsageError(
-            f"split '{split}' is the test set: train on a list file (image, depth, focal length per line)."
+            f"split '{split}' is the test set: train on nyu_train, or on a list file (image, depth, focal length)."
         )
     found = load_split(split, gt or root if split == "kitti_official.train" else root, resolution=resolution)
     if found.dataset == "drivingstereo":
         return _driving_stereo(found, root, gt, resolution)
+    if found.dataset == "nyu":
+        return _nyu(found, root, gt)
     if found.dataset == "folder":
         return _listed(found, root, gt, right)
     return _kitti(found, root, gt or root, kind)
@@ -302,17 +306,43 @@ def _driving_stereo(split: Split, root: Path, gt: Path | None, resolution: str |
     )
 
 
+def _nyu(split: Split, root: Path, gt: Path | None) -> TableTraining:
+    """Images beside their maps, one folder per scene."""
+    from adubench.datasets.nyu import part_root
+
+    listings, images = Listings(), part_root(root, split.name)
+    base = images if gt is None else part_root(gt, split.name)
+
+    def table(folder: Path, rename: Callable[[str], str]) -> dict[FrameKey, Path]:
+        places = {key: (folder / key.stem).with_name(rename(Path(key.stem).name)) for key in split.frames}
+        found = {key: listings.find(path.parent, path.name) for key, path in places.items()}
+        return {key: path for key, path in found.items() if path is not None}
+
+    hints = {
+        NO_IMAGE: f"expected rgb_*.jpg beside sync_depth_*.png below {images}",
+        NO_TRUTH: f"expected sync_depth_*.png below {base}",
+        NO_RIGHT: "NYU has one camera",
+        NO_RIGHT_TRUTH: "NYU has one camera",
+    }
+    pictures = table(images, lambda name: name)
+    maps = table(base, lambda name: f"sync_depth_{name.removeprefix('rgb_')}")
+    return TableTraining(split.name, "nyu", "depth maps", split.frames, pictures, maps, {}, {}, hints)
+
+
 def _listed(split: Split, root: Path, gt: Path | None, right: Path | None) -> TableTraining:
     """A list file whose frames are not KITTI's: paths below the roots, as written."""
     from adubench.datasets.list_files import read_list
+    from adubench.datasets.nyu import list_root
 
-    listings, base = Listings(), gt or root
+    samples = read_list(split.name).samples
+    root = list_root(root, samples)
+    listings, base = Listings(), list_root(gt, samples) if gt is not None else root
 
     def existing(folder: Path, name: str | None) -> Path | None:
         return None if not name else listings.find((folder / name).parent, Path(name).stem, (Path(name).suffix,))
 
     tables: list[dict[FrameKey, Path]] = [{}, {}, {}, {}]
-    for sample in read_list(split.name).samples:
+    for sample in samples:
         key = sample.frame()
         found = (
             existing(root, sample.image),

@@ -127,12 +127,13 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 def _drop_later(plain: dict[str, Any]) -> None:
-    maps = plain["teacher_maps"]
-    maps.pop("path")  # a place, like the data's root
+    maps = plain.get("teacher_maps")
+    if isinstance(maps, dict):
+        maps.pop("path")  # a place, like the data's root
     for key, value in _LATER.items():
         section, _, name = key.rpartition(".")
         for at in ("train", "teacher_train") if section == "train" else (section,):
-            holder = plain[at] if at else plain
+            holder = plain.get(at) if at else plain
             default = {k: v for k, v in value.items() if k != "path"} if name == "teacher_maps" else value
             if isinstance(holder, dict) and holder.get(name) == default:
                 del holder[name]

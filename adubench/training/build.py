@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,21 +12,22 @@ import torch
 from adubench.datasets.training_frames import TrainingFrames, training_frames
 from adubench.datasets.training_packing import packed_frames
 from adubench.datasets.transforms import Augmentation
-from adubench.errors import CheckpointError, UsageError
+from adubench.errors import CheckpointError, DataError, UsageError
 from adubench.models import zoo
 from adubench.models.teacher_init import load_compatible
 from adubench.recipes.recipe import needs_teacher
 from adubench.training.checkpoint import CheckpointInfo, load_network, read_info
-from adubench.training.data import TrainingSet
+from adubench.training.data import TrainingSet, Unreadable
 from adubench.training.distributed import derive_seed
 from adubench.training.objectives import build_objective, check_teacher, distillation_config, needs_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from adubench.datasets.stereo_pairs import FrameFiles
     from adubench.models.interface import DepthNetwork
     from adubench.recipes.schema import NetworkSection, Recipe, TrainSection
+    from adubench.training.data import Samples
     from adubench.training.objectives import Objective
 
 DATA_ROOT_VARIABLE = "ADUBENCH_DATA_ROOT"
@@ -48,6 +49,10 @@ def network_config(recipe: Recipe, stage: str) -> dict[str, Any]:
 
     `init: imagenet` becomes `pretrained`; other starts are loaded by `build_network`.
     """
+    if recipe.model is not None:
+        from adubench.training.tie_kd_build import model_config
+
+        return model_config(recipe)
     section: NetworkSection = recipe.teacher if stage == "teacher" else recipe.student
     config: dict[str, Any] = {
         "family": "newcrfs",
@@ -82,6 +87,11 @@ def build_network(recipe: Recipe, stage: str, teacher: DepthNetwork | None = Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, stage, "weights"))
         network = zoo.build(network_config(recipe, stage))
+    if recipe.model is not None:
+        from adubench.training.tie_kd_build import start_model
+
+        start_model(network, recipe)
+        return network
     if section.init.startswith("checkpoint:"):
         path = section.init.removeprefix("checkpoint:")
         start, _ = load_network(path)
@@ -149,10 +159,14 @@ class StageData:
     Attributes:
         samples: the data set of the loader.
         frames: what was found and what was left out.
+        facts: more for the record and the fingerprint, e.g. whose maps teach.
+        remarks: more sentences a user should read.
     """
 
-    samples: TrainingSet
+    samples: Samples
     frames: TrainingFrames
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def split(self) -> str:
@@ -162,7 +176,7 @@ class StageData:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences a user should read."""
-        return self.frames.dropped.sentences()
+        return (*self.frames.dropped.sentences(), *self.remarks)
 
     def fingerprint(self) -> dict[str, Any]:
         """Say for the record what is trained on."""
@@ -173,7 +187,8 @@ class StageData:
             "frames": facts[1],
             "stereo": facts[2],
             "ground_truth": facts[3],
-            "fingerprint": f"{derive_seed(*facts):016x}",
+            "fingerprint": f"{derive_seed(*facts, *(str(self.facts[key]) for key in sorted(self.facts))):016x}",
+            **self.facts,
         }
 
 
@@ -202,9 +217,25 @@ def open_data(recipe: Recipe, stage: str, data_root: Path | None) -> StageData:
             flip_rule=recipe.stereo.flip,
             gt_kind=recipe.data.ground_truth,
         )
-    samples = TrainingSet(cast("Sequence[FrameFiles]", frames.frames), augmentation(recipe, stereo=stereo), recipe.seed)
-    samples.sample(0, 0)  # a wrong size, a wrong scale, an unreadable first file
-    return StageData(samples, frames)
+    data = _stage_data(recipe, frames, data_root_of(recipe, data_root), stereo)
+    first = data.samples[0, 0]  # a wrong size, a wrong scale, an unreadable first file
+    if isinstance(first, Unreadable):
+        raise DataError(first.message)
+    return data
+
+
+def _stage_data(recipe: Recipe, frames: TrainingFrames, data_root: Path | None, stereo: bool) -> StageData:
+    """Make the samples that a method reads."""
+    if recipe.model is None:
+        files = cast("Sequence[FrameFiles]", frames.frames)
+        return StageData(TrainingSet(files, augmentation(recipe, stereo=stereo), recipe.seed), frames)
+    from adubench.training.tie_kd_build import student_samples, truth_samples
+
+    if recipe.method in ("adabins", "bts"):
+        samples, remarks = truth_samples(recipe, frames, data_root)
+        return StageData(samples, frames, remarks=remarks)
+    students, facts = student_samples(recipe, frames, data_root)
+    return StageData(students, frames, facts)
 
 
 def augmentation(recipe: Recipe, *, stereo: bool) -> Augmentation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from adubench.errors import AdubenchError, DataError
 from adubench.training.sampler import EpochSampler, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -38,10 +38,22 @@ class TrainingSet(Dataset[RawSample | Unreadable]):
         frames: `training_frames(...).frames`, or the frames of a training pack.
         settings: how samples are made.
         seed: of the run.
+        focal: frame name -> focal length in pixels, for networks that need it; None: batches have none.
     """
 
-    def __init__(self, frames: Sequence[FrameFiles], settings: Augmentation, seed: int = 0) -> None:
-        self.frames, self.settings, self.seed = frames, settings, seed
+    def __init__(
+        self,
+        frames: Sequence[FrameFiles],
+        settings: Augmentation,
+        seed: int = 0,
+        *,
+        focal: Mapping[str, float] | None = None,
+    ) -> None:
+        self.frames, self.settings, self.seed, self.focal = frames, settings, seed, focal
+
+    def collate(self, form: OutputForm) -> Collate:
+        """Return what joins samples to a batch."""
+        return Collate(form, self.focal)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -68,10 +80,11 @@ class Collate:
         form: "float" makes `image`, `right` (pairs) float32 [B, 3, H, W] normalised, and `gt` float32 [B, 1, H, W] in
             metres, 0 = none; "uint8+table" leaves 8-bit images, codes and tables for `apply_tables`. Both have
             `frames`, the names.
+        focal: frame name -> pixels; batches then have `focal` float32 [B].
     """
 
-    def __init__(self, form: OutputForm = "float") -> None:
-        self.form = form
+    def __init__(self, form: OutputForm = "float", focal: Mapping[str, float] | None = None) -> None:
+        self.form, self.focal = form, focal
 
     def __call__(self, samples: Sequence[RawSample | Unreadable]) -> Batch | Unreadable:
         """Join; an unreadable sample takes the place of its batch."""
@@ -85,7 +98,10 @@ class Collate:
                 f"{found[0].name}: ground truth of different sizes in one batch ({sorted(sizes)}); set "
                 "input.mode=crop, or train on images of one size."
             )
-        return _float_batch(found) if self.form == "float" else _table_batch(found)
+        batch = _float_batch(found) if self.form == "float" else _table_batch(found)
+        if self.focal is not None:
+            batch["focal"] = torch.tensor([self.focal[s.name] for s in found], dtype=torch.float32)
+        return batch
 
 
 def _float_batch(samples: Sequence[RawSample]) -> Batch:
@@ -127,7 +143,8 @@ def apply_tables(batch: Batch) -> Batch:
     if "right_u8" in batch:
         out["right"] = _look_up(batch["right_u8"], table)
     codes = (batch["codes"].to(torch.int32) & 0xFFFF).to(torch.float32)
-    return out | {"gt": (codes / batch["scale"][:, None, None])[:, None], "frames": batch["frames"]}
+    out |= {"gt": (codes / batch["scale"][:, None, None])[:, None], "frames": batch["frames"]}
+    return out | ({"focal": batch["focal"]} if "focal" in batch else {})
 
 
 def _look_up(image: Tensor, table: Tensor) -> Tensor:
@@ -181,8 +198,24 @@ class TrainingLoader:
             yield batch
 
 
+class Samples(Protocol):
+    """What a loader reads: samples by (epoch, index), and how they are joined."""
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        ...
+
+    def __getitem__(self, position: Position) -> Any:
+        """Make a sample, or an `Unreadable`."""
+        ...
+
+    def collate(self, form: OutputForm) -> Callable[[Sequence[Any]], Any]:
+        """Return what joins samples to a batch; an unreadable one takes the place of its batch."""
+        ...
+
+
 def make_loader(
-    data: TrainingSet,
+    data: Samples,
     sampler: EpochSampler,
     *,
     workers: int = 0,
@@ -193,7 +226,7 @@ def make_loader(
     """Make the loader of a run.
 
     Args:
-        data: the samples.
+        data: the samples; they say how they are joined.
         sampler: their order; it decides batch size, epoch and process.
         workers: loader processes; 0 reads in this one. They live as long as the loader.
         form: see `Collate`.
@@ -201,10 +234,10 @@ def make_loader(
         prefetch: batches that a worker prepares ahead.
     """
     loader: DataLoader[Any] = DataLoader(
-        data,
+        cast("Dataset[Any]", data),
         batch_sampler=cast("Any", sampler),
         num_workers=workers,
-        collate_fn=Collate(form),
+        collate_fn=data.collate(form),
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,

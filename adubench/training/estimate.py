@@ -157,6 +157,10 @@ def _batch(recipe: Recipe, stage: Role) -> dict[str, Any]:
     batch: dict[str, Any] = {"image": torch.zeros(1, 3, height, width), "gt": torch.ones(1, 1, height, width)}
     if stage == "teacher" or needs_teacher(recipe):
         batch["right"] = torch.zeros(1, 3, height, width)
+    if recipe.model is not None:
+        from adubench.training.tie_kd_build import shape_batch
+
+        batch |= shape_batch(recipe, height, width)
     return batch | {"frames": ["shape"]}
 
 

@@ -118,7 +118,7 @@ def memory_error(recipe: Recipe, train: TrainSection, stage: str, *, step: int, 
     options = []
     if micro_batch > 1:
         options.append(f"train.accumulate={train.accumulate * 2} (batch {micro_batch} becomes {micro_batch // 2})")
-    if not network.activation_checkpointing:
+    if recipe.model is None and not network.activation_checkpointing:
         options.append(f"{stage}.activation_checkpointing=true")
     if train.precision == "fp32":
         options.append("train.precision=bf16")

@@ -24,7 +24,7 @@ from adubench.training.objectives import TOTALS, VALID, Objective
 from adubench.training.progress import Progress, memory_bytes
 from adubench.training.run_log import RunLog
 from adubench.training.sampler import EpochSampler
-from adubench.training.schedules import lr_factor
+from adubench.training.schedules import first_beta, lr_factor
 from adubench.training.state import load_state, random_state, save_state, set_random_state, states
 from adubench.training.sync_batch_norm import convert_batch_norm
 from adubench.training.trackers import log_pictures, pictures
@@ -223,6 +223,7 @@ class Trainer:
         factor = lr_factor(self.train, self.step, self.total, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+            group["betas"] = (first_beta(self.train, self.step, self.total), group["betas"][1])
         self._lr = self.train.lr * factor
 
     def _count_empty(self, frames: list[str]) -> None:

@@ -21,6 +21,7 @@ from adubench.distillation.adu_depth import adu_losses, gradient_shares
 from adubench.distillation.silog import silog_loss
 from adubench.errors import CheckpointError, UsageError, unknown_name
 from adubench.recipes.recipe import needs_teacher
+from adubench.recipes.tie_kd_sections import MAP_METHODS, TRUTH_METHODS
 from adubench.training.distributed import all_sum
 
 if TYPE_CHECKING:
@@ -255,6 +256,17 @@ def _output_at_size(output: NewCRFsOutput, gt: Tensor) -> NewCRFsOutput:
         return replace(output, depth=_at_size(output.depth, gt), s=s)
 
 
+def _model(recipe: Recipe, network: DepthNetwork, teacher: DepthNetwork | None) -> Objective:
+    from adubench.training.tie_kd_build import build_model_objective
+
+    return build_model_objective(recipe, network)
+
+
 Builder = Callable[["Recipe", "DepthNetwork", "DepthNetwork | None"], Objective]
-OBJECTIVES: dict[str, Builder] = {"supervised": _supervised, "adu-depth": _adu_depth, "response": _adu_depth}
+OBJECTIVES: dict[str, Builder] = {
+    "supervised": _supervised,
+    "adu-depth": _adu_depth,
+    "response": _adu_depth,
+    **dict.fromkeys((*MAP_METHODS, *TRUTH_METHODS), _model),
+}
 """Method of a recipe -> builder of its student's objective."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adubench.errors import AdubenchError, UsageError, unknown_name
 from adubench.recipes.recipe import needs_teacher, recipe_warnings
+from adubench.recipes.tie_kd_sections import MAP_METHODS
 from adubench.training import run_folder
 from adubench.training.build import train_section
 from adubench.training.estimate import Estimate, Role, estimate
@@ -84,6 +85,7 @@ def choose_stages(recipe: Recipe, wanted: str, *, teacher: Path | None = None) -
         raise unknown_name("stage", wanted, (*STAGES, "all"))
     from adubench.training import run
 
+    recipe, teacher = run.named_teacher(recipe, teacher)
     stages = run.choose_stages(recipe, () if wanted == "all" else (wanted,), teacher)
     if not stages:
         raise UsageError(f"--teacher {teacher}: recipe {recipe.name} trains a teacher only, so nothing is left to do.")
@@ -134,6 +136,7 @@ def _half(train: TrainSection, device: str) -> bool:
 def _frames(recipe: Recipe, stage: str, data_root: Path | None) -> tuple[TrainingFrames | None, str]:
     """Find the frames of a stage, or say why they cannot be found."""
     from adubench.datasets.training_frames import training_frames
+    from adubench.training.tie_kd_build import find_teacher_maps
 
     pairs = stage == "teacher" or needs_teacher(recipe)
     data = recipe.data
@@ -146,6 +149,8 @@ def _frames(recipe: Recipe, stage: str, data_root: Path | None) -> tuple[Trainin
             flip_rule=recipe.stereo.flip,
             gt_kind=data.ground_truth,
         )
+        if recipe.method in MAP_METHODS:
+            find_teacher_maps(recipe, frames, data_root)
     except AdubenchError as error:
         return None, str(error)
     return frames, ""
@@ -160,6 +165,8 @@ def _stage(recipe: Recipe, stage: str, frames: TrainingFrames | None, output: Pa
     learns = "ground truth, from pairs" if stage == "teacher" else "ground truth"
     if stage == "student" and needs_teacher(recipe):
         learns = "ground truth and the teacher"
+    if recipe.method in MAP_METHODS:
+        learns = f"a teacher's maps ({recipe.teacher_maps.path or 'not given'})"
     return StagePlan(
         stage=stage,
         learns=learns,

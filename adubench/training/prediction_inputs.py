@@ -108,7 +108,11 @@ def image_places(split: Any, root: Path) -> Any:
     if split.dataset == "drivingstereo":
         return _StereoFolder(root, split)
     if split.dataset == "nyu":
-        return frame_inputs.NyuPlaces(root)
+        from adubench.datasets.nyu import part_root
+
+        return frame_inputs.NyuPlaces(part_root(root, split.name))
+    if split.dataset == "folder":
+        return frame_inputs.ListedPlaces(root, split.name)
     if split.name.startswith("kitti_official.val_selection"):
         return frame_inputs.SelectionPlaces(root)
     return frame_inputs.KittiPlaces(root)

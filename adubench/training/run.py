@@ -13,6 +13,7 @@ from torch import distributed
 
 from adubench.errors import UsageError, unknown_name
 from adubench.recipes.recipe import needs_teacher, stages_to_run
+from adubench.recipes.tie_kd_sections import MAP_METHODS
 from adubench.training import run_folder
 from adubench.training.build import (
     build_network,
@@ -22,6 +23,7 @@ from adubench.training.build import (
     open_data,
     stage_objective,
 )
+from adubench.training.checkpoint import read_info
 from adubench.training.distributed import rank, world_size
 from adubench.training.loop import Stage, Trainer
 from adubench.training.trackers import check_trackers
@@ -63,6 +65,7 @@ def train(
         CheckpointError: a teacher or a start that does not fit.
         TrainingError: a training that cannot go on.
     """
+    recipe, teacher = named_teacher(recipe, teacher)
     wanted = choose_stages(recipe, stages, teacher)
     check_trackers(recipe.log.trackers)
     root = data_root_of(recipe, data_root)
@@ -82,6 +85,19 @@ def train(
             _begin(stage, resume)
             Trainer(stage).run(resume=resume)
     return [output / name / run_folder.LAST for name in wanted]
+
+
+def named_teacher(recipe: Recipe, teacher: Path | None) -> tuple[Recipe, Path | None]:
+    """For methods that learn from stored maps, let `--teacher FILE` say whose maps they have to be.
+
+    Raises:
+        CheckpointError: not a checkpoint.
+    """
+    if teacher is None or recipe.method not in MAP_METHODS:
+        return recipe, teacher
+    read_info(teacher)
+    maps = recipe.teacher_maps.model_copy(update={"weights_sha256": _sha256(teacher)})
+    return recipe.model_copy(update={"teacher_maps": maps}), None
 
 
 def choose_stages(recipe: Recipe, stages: Sequence[str], teacher: Path | None) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 ONECYCLE_WARM = 0.3
 ONECYCLE_START = 1 / 25
-ONECYCLE_END = 1e-4
 STEP_FACTOR = 0.1
 POLY_END = 0.1
 
@@ -33,11 +32,22 @@ def stepwise(train: TrainSection, step: int, total: int, steps_per_epoch: int) -
 
 
 def onecycle(train: TrainSection, step: int, total: int, steps_per_epoch: int) -> float:
-    """Cosine up to 1 over the first 30 % of the steps, cosine down to almost 0 (torch's OneCycleLR, its defaults)."""
+    """Cosine up to 1 over the first 30 % of the steps, cosine down to almost 0 (torch's OneCycleLR, div_factor 25)."""
     top = max(ONECYCLE_WARM * total - 1, 1e-9)
     if step <= top:
         return _cosine(ONECYCLE_START, 1.0, step / top)
-    return _cosine(1.0, ONECYCLE_START * ONECYCLE_END, min((step - top) / max(total - 1 - top, 1e-9), 1.0))
+    return _cosine(1.0, ONECYCLE_START / train.final_div, min((step - top) / max(total - 1 - top, 1e-9), 1.0))
+
+
+def first_beta(train: TrainSection, step: int, total: int) -> float:
+    """Adam's first beta in a step: with `momentum` it runs against the one-cycle rate, as in torch's OneCycleLR."""
+    if train.momentum is None or train.schedule != "onecycle":
+        return train.betas[0]
+    low, high = train.momentum
+    top = max(ONECYCLE_WARM * total - 1, 1e-9)
+    if step <= top:
+        return _cosine(high, low, step / top)
+    return _cosine(low, high, min((step - top) / max(total - 1 - top, 1e-9), 1.0))
 
 
 def constant(train: TrainSection, step: int, total: int, steps_per_epoch: int) -> float:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from adubench.datasets.tie_kd_transforms import TieKDAugmentation, TieKDSample, draw_tie_kd, tie_kd_sample
 from adubench.errors import AdubenchError
-from adubench.training.data import TrainingLoader, Unreadable, _start_worker
+from adubench.training.data import TrainingLoader, Unreadable, make_loader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adubench.datasets.stereo_pairs import FrameFiles
     from adubench.datasets.teacher_maps import TeacherMaps
@@ -27,7 +27,7 @@ class TeacherMapSet(Dataset[Named | Unreadable]):
 
     Args:
         frames: images and ground truth, `training_frames(...).frames`.
-        maps: the teacher's.
+        maps: the teacher's; None for a baseline that learns from ground truth alone.
         stems: frame name -> stem of its map, from `TeacherMaps.check_complete`, which names missing ones.
         settings: how samples are made.
         seed: of the run.
@@ -36,7 +36,7 @@ class TeacherMapSet(Dataset[Named | Unreadable]):
     def __init__(
         self,
         frames: Sequence[FrameFiles],
-        maps: TeacherMaps,
+        maps: TeacherMaps | None,
         stems: Mapping[str, str],
         settings: TieKDAugmentation,
         seed: int = 0,
@@ -56,8 +56,12 @@ class TeacherMapSet(Dataset[Named | Unreadable]):
         files = self.frames[index]
         draw = draw_tie_kd(self.seed, epoch, files.name, self.settings)
         gt = files.codes().astype(np.float32) / np.float32(files.scale)
-        teacher = self.maps.read(self.stems[files.name])
+        teacher = gt if self.maps is None else self.maps.read(self.stems[files.name])
         return tie_kd_sample(files.image(), teacher, gt, draw, self.settings, name=files.name)
+
+    def collate(self, form: str) -> Callable[[Sequence[Named | Unreadable]], Any]:
+        """Return what joins samples to a batch; there is one form only."""
+        return collate if self.maps is not None else collate_plain
 
     def __getitem__(self, position: Position) -> Named | Unreadable:
         try:
@@ -93,6 +97,14 @@ def collate(samples: Sequence[Named | Unreadable]) -> dict[str, Any] | Unreadabl
     }
 
 
+def collate_plain(samples: Sequence[Named | Unreadable]) -> dict[str, Any] | Unreadable:
+    """Join samples that have no teacher map."""
+    batch = collate(samples)
+    if isinstance(batch, Unreadable):
+        return batch
+    return {key: batch[key] for key in ("image", "gt", "frames")}
+
+
 def make_teacher_map_loader(data: TeacherMapSet, sampler: EpochSampler, *, workers: int = 0) -> TrainingLoader:
     """Make the loader of a run.
 
@@ -101,13 +113,4 @@ def make_teacher_map_loader(data: TeacherMapSet, sampler: EpochSampler, *, worke
         sampler: their order; it decides batch size, epoch and process.
         workers: loader processes; 0 reads in this one.
     """
-    loader: DataLoader[Any] = DataLoader(
-        data,
-        batch_sampler=cast("Any", sampler),
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=_start_worker if workers else None,
-    )
-    return TrainingLoader(loader, sampler)
+    return make_loader(data, sampler, workers=workers)

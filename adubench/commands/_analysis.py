@@ -46,6 +46,11 @@ _UNCERTAINTY_FIELDS = {
     "unc_family": "family",
     "sigma_floor": "floor",
     "ause_steps": "steps",
+    "flipped_predictions": "flipped",
+    "flip_disagreement": "flip",
+    "calib_split": "calibration",
+    "calib_predictions": "calibration_predictions",
+    "calib_maps": "calibration_maps",
 }
 
 _OPTIONS = (
@@ -111,6 +116,25 @@ _OPTIONS = (
     click.option("--unc-family", help="gaussian or laplace. Default: that of the kind."),
     click.option("--sigma-floor", type=float, help="Smallest sigma. Default: 0.001."),
     click.option("--ause-steps", type=int, help="Steps of sparsification. Default: 50."),
+    click.option(
+        "--unc-agg",
+        type=click.Choice(["image-mean", "pooled"]),
+        default="image-mean",
+        show_default=True,
+        help="pooled: sparsification over the pixels of all images too.",
+    ),
+    click.option(
+        "--flipped-predictions",
+        type=_PATH,
+        help="Predictions for the mirrored images, as predicted: their difference is a baseline, or the uncertainty.",
+    ),
+    click.option("--flip-disagreement", is_flag=True, default=None, help="The same, predicted by a checkpoint."),
+    click.option("--calib-split", help="Recalibrate sigma on this split, which shares no drive with --split."),
+    click.option("--calib-predictions", type=_PATH, help="Predictions for --calib-split. Default: SOURCE."),
+    click.option("--calib-maps", type=_PATH, help="Uncertainty maps for it. Default: --uncertainty-maps."),
+    click.option(
+        "--teacher-maps", type=_PATH, help="Depth maps of a teacher: similarity, and uncertainty against them."
+    ),
 )
 
 
@@ -132,7 +156,9 @@ def take_requests(arguments: dict[str, Any], *, predicted: str | None = None) ->
         UsageError: an option without the one that it serves, or unknown names.
     """
     found = _boundaries(arguments)
-    return found | _regions(arguments, shared=_SHARED if found else ()) | _uncertainty(arguments, predicted)
+    shared = (*(_SHARED if found else ()), *(("images",) if arguments["uncertainty"] else ()))
+    images = arguments["images"]
+    return found | _regions(arguments, shared=shared) | _uncertainty(arguments, predicted, images)
 
 
 def _regions(arguments: dict[str, Any], shared: tuple[str, ...]) -> dict[str, Any]:
@@ -166,21 +192,32 @@ def _boundaries(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"boundaries": request}
 
 
-def _uncertainty(arguments: dict[str, Any], predicted: str | None) -> dict[str, Any]:
+def _uncertainty(arguments: dict[str, Any], predicted: str | None, images: Path | None) -> dict[str, Any]:
     from adubench.errors import UsageError
 
-    asked = arguments.pop("uncertainty")
+    asked, pooled = arguments.pop("uncertainty"), arguments.pop("unc_agg") == "pooled"
     values = {option: arguments.pop(option) for option in _UNCERTAINTY_FIELDS}
     given = {option: value for option, value in values.items() if value is not None}
     if not asked:
+        if pooled:
+            raise UsageError("--unc-agg belongs to --uncertainty: add --uncertainty.")
         if given:
             raise UsageError(f"--{next(iter(given)).replace('_', '-')} belongs to --uncertainty: add --uncertainty.")
         return {}
     if predicted is not None and "uncertainty_maps" not in given:
         given = {"uncertainty_maps": None, "uncertainty_kind": predicted} | given
+    if "uncertainty_maps" not in given and {"flipped_predictions", "flip_disagreement"} & given.keys():
+        if given.get("uncertainty_kind", "score") != "score":
+            raise UsageError("--uncertainty-kind: the flip disagreement only ranks, it is a score; leave the kind out.")
+        given = {"uncertainty_maps": None, "uncertainty_kind": "score"} | given
+    if "calib_split" not in given:
+        for option in ("calib_predictions", "calib_maps"):
+            if option in given:
+                raise UsageError(f"--{option.replace('_', '-')} belongs to --calib-split.")
     for option in ("uncertainty_maps", "uncertainty_kind"):
         if option not in given:
             raise UsageError(f"--uncertainty needs --{option.replace('_', '-')}: nothing is guessed about a map.")
     from adubench.evaluators.uncertainty_run import UncertaintyRequest
 
-    return {"uncertainty": UncertaintyRequest(**{_UNCERTAINTY_FIELDS[option]: v for option, v in given.items()})}
+    fields = {_UNCERTAINTY_FIELDS[option]: v for option, v in given.items()}
+    return {"uncertainty": UncertaintyRequest(**fields, pooled=pooled, images=images)}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adubench.evaluators.region_layout import RegionCodes
     from adubench.evaluators.region_source import RegionSource
     from adubench.evaluators.scoring import FrameScore, Prediction
+    from adubench.evaluators.teacher_run import FrameTeacher, TeacherMaps
     from adubench.evaluators.uncertainty import ImageUncertainty
     from adubench.evaluators.uncertainty_run import UncertaintyMaps
     from adubench.io.maps import SparseDepth
@@ -39,6 +40,8 @@ class FrameDetails:
         boundaries: scores of object boundaries, or None.
         predicted: float64 [B, 15], one row per bin of predicted depth; None unless asked for.
         coverage: band around edges -> its pixels with ground truth, and all of them.
+        teacher: similarity to the teacher's map, or None.
+        against_teacher: the uncertainty record with the teacher's depth as truth, or None.
     """
 
     rows: FloatArray | None = None
@@ -47,6 +50,8 @@ class FrameDetails:
     boundaries: FrameBoundaries | None = None
     predicted: FloatArray | None = None
     coverage: dict[str, tuple[int, int]] = field(default_factory=dict)
+    teacher: FrameTeacher | None = None
+    against_teacher: ImageUncertainty | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class FrameAnalysis:
         uncertainty: maps and how to measure them, or None.
         boundaries: scores boundaries, or None.
         pred_bins: bounds of predicted depth to sum over too; the only rows that depend on the prediction.
+        teacher: the teacher's maps, or None.
     """
 
     regions: RegionSource | None = None
@@ -66,6 +72,7 @@ class FrameAnalysis:
     uncertainty: UncertaintyMaps | None = None
     boundaries: BoundaryScorer | None = None
     pred_bins: tuple[float, ...] = ()
+    teacher: TeacherMaps | None = None
 
     def measure(
         self,
@@ -100,15 +107,21 @@ class FrameAnalysis:
                 )
                 tested = self.uncertainty.options.regions if self.uncertainty is not None else ()
                 masks = {region: layout.member(region, codes.table).take(listed) for region in tested}
-            record = None
+            teacher = None
+            if self.teacher is not None:
+                teacher = self.teacher.measure(protocol, gt, prediction, final, name)
+            record = second = None
             if self.uncertainty is not None:
-                record = self.uncertainty.measure(protocol, gt, prediction, final, masks, name)
+                measure = self.uncertainty.measure
+                record = measure(protocol, gt, prediction, final, masks, name, key)
+                if teacher is not None:
+                    second = measure(protocol, gt, prediction, final, masks, name, key, teacher.target)
             found = None
             if self.boundaries is not None:
                 found = self.boundaries.measure(protocol, prediction, final, name, key)
             predicted = prediction_bin_moments(final.gt, final.pred, self.pred_bins) if self.pred_bins else None
             absent = codes.absent if codes is not None else {}
-            out.append(FrameDetails(rows, absent, record, found, predicted, coverage))
+            out.append(FrameDetails(rows, absent, record, found, predicted, coverage, teacher, second))
         return tuple(out)
 
 

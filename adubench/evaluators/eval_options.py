@@ -36,6 +36,7 @@ class EvalOptions:
         regions: sum over regions too.
         uncertainty: measure uncertainty maps too.
         boundaries: score object boundaries too.
+        teacher_maps: where the depth maps of a teacher lie, to be compared with too.
     """
 
     kind: str = "depth"
@@ -54,6 +55,7 @@ class EvalOptions:
     regions: RegionRequest | None = None
     uncertainty: UncertaintyRequest | None = None
     boundaries: BoundaryRequest | None = None
+    teacher_maps: Path | None = None
 
     def applied_to(self, protocol: Protocol) -> Protocol:
         """Return a protocol with the overrides, which change its printed name."""

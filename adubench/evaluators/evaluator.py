@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from adubench.evaluators.region_run import TrackRegions
     from adubench.evaluators.result import EvaluationResult
     from adubench.evaluators.run import TrackScores
+    from adubench.evaluators.teacher_run import TeacherMaps
     from adubench.evaluators.uncertainty_run import UncertaintyMaps
 
 DATA_ROOT_VARIABLE = "ADUBENCH_DATA_ROOT"
@@ -78,6 +79,10 @@ def evaluate(
     """
     options = options or EvalOptions()
     _check(source, split, gt, options)
+    if options.uncertainty is not None and options.uncertainty.calibration is not None:
+        from adubench.evaluators.uncertainty_calibration import recalibrated
+
+        options = recalibrated(evaluate, source, split, protocol, gt, data_root or _root_from_environment(), options)
     maps = (
         open_maps(source, what="prediction", png_scale=options.png_scale) if isinstance(source, str | Path) else source
     )
@@ -273,7 +278,8 @@ def _with_analysis(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Plan, dict[int, TrackAnalysis]]:
     """Open what is to be measured besides the whole image, track by track; nothing where nothing is asked for."""
-    if options.regions is None and options.uncertainty is None and options.boundaries is None:
+    asked = (options.regions, options.uncertainty, options.boundaries, options.teacher_maps)
+    if all(part is None for part in asked):
         return plan, {}
     from adubench.evaluators.analysis_run import TrackAnalysis
 
@@ -281,8 +287,9 @@ def _with_analysis(
     for t, track in enumerate(plan.tracks):
         if track.protocols:
             regions = _open_regions(plan, t, items, options, paths, progress) if options.regions else None
-            maps = _open_uncertainty(plan, t, items, options, regions)
-            opened[t] = TrackAnalysis(regions, maps, _open_boundaries(plan, t, items, options, paths))
+            maps = _open_uncertainty(plan, t, items, options, regions, paths)
+            boundaries = _open_boundaries(plan, t, items, options, paths)
+            opened[t] = TrackAnalysis(regions, maps, boundaries, _open_teacher(plan, t, items, options))
             tracks[t] = dataclasses.replace(track, analysis=opened[t].of_frames())
     return dataclasses.replace(plan, tracks=tuple(tracks)), opened
 
@@ -345,7 +352,12 @@ def _open_boundaries(
 
 
 def _open_uncertainty(
-    plan: Plan, t: int, items: Sequence[Item], options: EvalOptions, regions: TrackRegions | None
+    plan: Plan,
+    t: int,
+    items: Sequence[Item],
+    options: EvalOptions,
+    regions: TrackRegions | None,
+    paths: Mapping[str, str | Path | None],
 ) -> UncertaintyMaps | None:
     """Find the uncertainty maps of a track's frames by the rules for predictions."""
     request, frames = options.uncertainty, [item for item in items if item.frames[t] is not None]
@@ -353,23 +365,57 @@ def _open_uncertainty(
         return None
     from adubench.evaluators.uncertainty_run import open_maps_of
 
-    if request.maps is None:
-        if not isinstance(plan.predictions, LivePredictions):
-            raise UsageError("--uncertainty needs --uncertainty-maps: nothing is guessed about a map.")
-        maps = plan.predictions.uncertainty()
+    scale, live = options.png_scale, plan.predictions
+    flipped = None
+    if request.flipped is not None:
+        others = open_maps(request.flipped, what="prediction for mirrored images", png_scale=scale)
+        flipped = others, _keys_of(plan, t, others, "prediction for mirrored images")
+    elif request.flip:
+        if not isinstance(live, LivePredictions):
+            raise UsageError("--flip-disagreement predicts mirrored images: SOURCE must be a checkpoint.")
+        others = live.mirrored()
+        flipped = others, {item.name: item.prediction for item in frames}
+    if request.maps is not None:
+        maps = open_maps(request.maps, what="uncertainty map", png_scale=scale)
+        keys = _keys_of(plan, t, maps, "uncertainty map")
+    elif request.kind == "score" and flipped is not None:
+        maps, keys = flipped[0], flipped[1]
+    elif isinstance(live, LivePredictions):
+        maps = live.uncertainty()
+        keys = _keys_of(plan, t, maps, "uncertainty map")
     else:
-        maps = open_maps(request.maps, what="uncertainty map", png_scale=options.png_scale)
-    try:
-        if plan.split is not None:
-            found = _match_split(maps, plan.split, plan.frames)
-        else:
-            single = getattr(plan.readers[t], "single", False)
-            found = match_by_stem([f.name for f in plan.frames[t]], maps, single=single)
-    except (DataError, ProtocolError) as error:
-        raise DataError(str(error).replace("prediction", "uncertainty map")) from None
+        raise UsageError("--uncertainty needs --uncertainty-maps: nothing is guessed about a map.")
     pixels = plan.tracks[t].reader.read(frames[0].frames[t]).values.size
     tested = regions.tested() if regions is not None else ()
-    return open_maps_of(request, maps, found.keys, [item.name for item in frames], pixels, tested)
+    edges: FrameReader | None = _frame_reader(plan, t, paths, frozenset({"image"}), images=request.images)
+    if edges is not None and edges.places.image_path(frames[0].frames[t]) is None:
+        edges = None
+    return open_maps_of(request, maps, keys, [item.name for item in frames], pixels, tested, edges, flipped)
+
+
+def _keys_of(plan: Plan, t: int, maps: MapCollection, what: str) -> Mapping[str, str]:
+    """Join maps beside the predictions to a track's frames, by the rules for predictions."""
+    try:
+        if plan.split is not None:
+            return _match_split(maps, plan.split, plan.frames).keys
+        single = getattr(plan.readers[t], "single", False)
+        return match_by_stem([f.name for f in plan.frames[t]], maps, single=single).keys
+    except (DataError, ProtocolError) as error:
+        raise DataError(str(error).replace("prediction", what)) from None
+
+
+def _open_teacher(plan: Plan, t: int, items: Sequence[Item], options: EvalOptions) -> TeacherMaps | None:
+    """Find the teacher's maps of a track's frames; a record beside them says what their codes mean."""
+    frames = [item.name for item in items if item.frames[t] is not None]
+    if options.teacher_maps is None or not frames:
+        return None
+    from adubench.datasets.teacher_maps import FULL_SCALE, read_record
+    from adubench.evaluators.teacher_run import open_teacher_of
+
+    record = read_record(options.teacher_maps)
+    scale = FULL_SCALE / record.max_depth if record is not None and record.encoding == "tie-kd" else 256.0
+    maps = open_maps(options.teacher_maps, what="teacher map", png_scale=scale)
+    return open_teacher_of(maps, _keys_of(plan, t, maps, "teacher map"), frames)
 
 
 __all__ = ["KINDS", "AdubenchError", "EvalOptions", "evaluate"]

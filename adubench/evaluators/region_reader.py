@@ -60,6 +60,10 @@ class FrameReader:
         found: SparseDepth = self.reader.read(frame)
         return found
 
+    def image(self, frame: Any, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
+        """Return the camera image on the ground truth's grid, or None."""
+        return self._image(frame, shape)[0]
+
     def inputs(self, frame: Any) -> RegionInputs:
         """Return everything there is of what is needed."""
         gt = self.truth(frame)

@@ -85,6 +85,10 @@ class LivePredictions(Protocol):
         """Return the uncertainty maps of the same predictions."""
         ...
 
+    def mirrored(self) -> MapCollection:
+        """Return what is predicted for the mirrored images, as it comes: not mirrored back, never flip-averaged."""
+        ...
+
     def share(self, names: Sequence[str]) -> Sequence[int]:
         """Return the positions that this process is to score; all of them where there is one process."""
         ...

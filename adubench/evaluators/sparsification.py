@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 ERRORS: tuple[str, ...] = ("abs_rel", "rmse", "a1")
 """Errors of the three curves. `a1` is the share of outliers, ratio >= 1.25, so that all curves fall."""
 STEPS = 50
-BASELINES: tuple[str, ...] = ("depth", "edge", "random", "constant")
+BASELINES: tuple[str, ...] = ("depth", "edge", "flip", "random", "constant")
 _OUTLIER = 1.25
 _FAR = 1e9  # pixels from the nearest edge where an image has none
 
@@ -185,6 +185,7 @@ def baseline_curves(
     *,
     order: NDArray[np.intp] | None = None,
     edge_distance: NDArray[Any] | None = None,
+    flip: NDArray[Any] | None = None,
     frame: str = "",
     seed: int = 0,
 ) -> dict[str, Sparsification]:
@@ -196,12 +197,15 @@ def baseline_curves(
         order: positions that sort `pred`, where they are known already.
         edge_distance: [n] pixels to the nearest edge of the image's brightness; the `edge` baseline distrusts what is
             close to one. Left out where None; an image without edges (infinite distances) is a constant.
+        flip: [n] difference to the prediction for the mirrored image, mirrored back; left out where None.
         frame: makes the random order the frame's own, whatever the order of evaluation.
         seed: of the random order.
     """
     out = {"depth": sparsify(errors, pred, order)}
     if edge_distance is not None:
         out["edge"] = sparsify(errors, -np.minimum(edge_distance, _FAR))
+    if flip is not None:
+        out["flip"] = sparsify(errors, np.asarray(flip, np.float64))
     out["random"] = sparsify(errors, frame_generator(frame, seed).random(errors.summands.shape[1:]))
     out["constant"] = keep_all(errors)
     return out

@@ -159,6 +159,7 @@ def measure_image(
     scale: float = 1.0,
     masks: Mapping[str, NDArray[np.bool_]] | None = None,
     edge_distance: NDArray[Any] | None = None,
+    flip: NDArray[Any] | None = None,
 ) -> ImageUncertainty | None:
     """Measure the uncertainty of one image.
 
@@ -171,6 +172,7 @@ def measure_image(
         scale: factor by which the prediction was aligned.
         masks: region name to bool [n]; all names of `options.regions`.
         edge_distance: [n] pixels to the nearest edge of the image, for the edge baseline.
+        flip: [n] difference to the prediction for the mirrored image, for the flip baseline.
 
     Returns:
         The record, or None where the image has fewer than 2 pixels and is left out.
@@ -192,7 +194,7 @@ def measure_image(
     errors = sparsification.pixel_errors(g, p, options.steps)
     curves = {"model": sparsification.sparsify(errors, u.score, score.order)}
     curves |= sparsification.baseline_curves(
-        errors, p, order=depth.order, edge_distance=edge_distance, frame=frame, seed=options.seed
+        errors, p, order=depth.order, edge_distance=edge_distance, flip=flip, frame=frame, seed=options.seed
     )
     after = u if options.temperature is None or u.sigma is None else u.times(options.temperature.factor(p))
     pool, priorities = draw_pixels(g, p, u, frame, rate=options.pool_rate, seed=options.seed)

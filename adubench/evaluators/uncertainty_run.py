@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,21 @@ from numpy.typing import NDArray
 
 from adubench.errors import DataError, ProtocolError, UsageError
 from adubench.evaluators import crops
+from adubench.evaluators.canny import canny, distance_to
+from adubench.evaluators.image_regions import luma
 from adubench.evaluators.pixel_pool import PixelPool, starting_rate
 from adubench.evaluators.resize import bilinear_take
 from adubench.evaluators.scoring import Prediction, ValidPixels, predicted_at
 from adubench.evaluators.sparsification import STEPS
 from adubench.evaluators.uncertainty import ImageUncertainty, UncertaintyOptions, measure_image
 from adubench.evaluators.uncertainty_kinds import DEFAULT_FLOOR, canonical_kind, to_resizable
-from adubench.evaluators.uncertainty_summary import per_image_columns, summarise
+from adubench.evaluators.uncertainty_summary import Recalibration, fit_recalibration, per_image_columns, summarise
 from adubench.io.maps import DepthMap
 
 if TYPE_CHECKING:
     from adubench.evaluators.final_pixels import FinalPixels
     from adubench.evaluators.protocols import Protocol
+    from adubench.evaluators.region_reader import FrameReader
     from adubench.evaluators.result import EvaluationResult
     from adubench.io.collection import MapCollection
     from adubench.io.maps import SparseDepth
@@ -43,6 +47,16 @@ class UncertaintyRequest:
         family: density, None for that of the kind.
         floor: smallest sigma.
         steps: of sparsification.
+        pooled: sparsify over the pixels of all images too.
+        images: folder of camera images for the edge baseline; None for the data set's own.
+        flipped: predictions for the mirrored images, as predicted: the flip baseline, or the uncertainty itself where
+            there are no maps.
+        flip: the same from what predicts.
+        calibration: name of the split on which sigma is recalibrated.
+        calibration_predictions: its predictions; None for those of the evaluation's own source.
+        calibration_maps: its maps; None for `maps`.
+        fitted: what the calibration split said.
+        collect: called with what a run would say about itself as a calibration split.
     """
 
     maps: Path | None
@@ -51,6 +65,15 @@ class UncertaintyRequest:
     family: str | None = None
     floor: float = DEFAULT_FLOOR
     steps: int = STEPS
+    pooled: bool = False
+    images: Path | None = None
+    flipped: Path | None = None
+    flip: bool = False
+    calibration: str | None = None
+    calibration_predictions: Path | None = None
+    calibration_maps: Path | None = None
+    fitted: Fitted | None = None
+    collect: Callable[[Recalibration, EvaluationResult], None] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.floor < math.inf:
@@ -73,7 +96,25 @@ class UncertaintyRequest:
             floor=self.floor,
             regions=regions,
             pool_rate=pool_rate,
+            temperature=self.fitted.recalibration.temperature if self.fitted is not None else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a calibration split said.
+
+    Attributes:
+        recalibration: factors and maps.
+        split: its name.
+        images: how many it has.
+        drives: their clusters.
+    """
+
+    recalibration: Recalibration
+    split: str
+    images: int
+    drives: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +125,19 @@ class UncertaintyMaps:
         maps: the collection.
         keys: frame -> name in the collection.
         options: of the measurement.
+        request: what was asked for.
+        edges: reads camera images, for the edge baseline; None for none.
+        flipped: predictions for the mirrored images, or None.
+        flipped_keys: frame -> name in them.
     """
 
     maps: MapCollection
     keys: Mapping[str, str]
     options: UncertaintyOptions
+    request: UncertaintyRequest
+    edges: FrameReader | None = None
+    flipped: MapCollection | None = None
+    flipped_keys: Mapping[str, str] = field(default_factory=dict)
 
     def measure(
         self,
@@ -98,8 +147,20 @@ class UncertaintyMaps:
         final: FinalPixels,
         masks: Mapping[str, NDArray[np.bool_]],
         frame: str,
+        key: Any = None,
+        target: NDArray[Any] | None = None,
     ) -> ImageUncertainty | None:
         """Measure one frame under one protocol.
+
+        Args:
+            protocol: the rules.
+            gt: ground truth.
+            prediction: as it is scored.
+            final: the scored pixels.
+            masks: region -> bool [n].
+            frame: its name.
+            key: what readers know it by.
+            target: [n] metres to measure against instead of the ground truth; 0 where there are none.
 
         Raises:
             DataError: a broken map, NaN, or a negative variance.
@@ -112,20 +173,53 @@ class UncertaintyMaps:
             )
         values, kind = self._values(protocol, gt, prediction, final, frame)
         options = self.options if kind == self.options.kind else self._of_kind(kind)
+        edge, flip = self._edge_distance(gt, final, key), self._flip(protocol, gt, prediction, final, frame)
+        truth, pred = final.gt, final.pred
+        if target is not None:
+            known = np.flatnonzero(np.isfinite(target) & (target > 0))
+            truth, pred, values = target[known], pred[known], values[known]
+            masks = {region: mask[known] for region, mask in masks.items()}
+            edge, flip = (None if v is None else v[known] for v in (edge, flip))
+            options = dataclasses.replace(options, temperature=None)
         return measure_image(
             options,
-            final.gt,
-            final.pred,
+            truth,
+            pred,
             values,
             frame=frame,
             scale=final.solution.get("scale", 1.0),
             masks=masks,
+            edge_distance=edge,
+            flip=flip,
         )
+
+    def _edge_distance(self, gt: SparseDepth, final: FinalPixels, key: Any) -> NDArray[Any] | None:
+        """Distance to the nearest edge of the camera image, at the scored pixels; infinite in images without any."""
+        if self.edges is None:
+            return None
+        image = self.edges.image(key, gt.shape)
+        if image is None:
+            return np.full(final.gt.shape, np.inf)
+        found: NDArray[Any] = distance_to(canny(luma(image))).reshape(-1).take(final.index)
+        return found
+
+    def _flip(
+        self, protocol: Protocol, gt: SparseDepth, prediction: Prediction, final: FinalPixels, frame: str
+    ) -> NDArray[Any] | None:
+        """Difference to the prediction for the mirrored image, at the scored pixels."""
+        if self.flipped is None or self.maps is self.flipped:
+            return None
+        name = self.flipped_keys[frame]
+        values = mirror_difference(self.flipped, name, prediction.map, frame)
+        if values.shape == gt.shape:
+            return values.reshape(-1).take(final.index)
+        if protocol.kitti_window and values.shape == crops.KB_WINDOW and crops.fits_window(gt.shape):
+            at = ValidPixels(final.index, np.empty(0, np.float32), 1.0, slice(None))
+            return predicted_at(protocol, gt, Prediction(DepthMap(values)), at, frame=frame)
+        return bilinear_take(values.astype(np.float32), gt.shape, final.index)
 
     def _of_kind(self, kind: str) -> UncertaintyOptions:
         """The same options for a map that was turned into sigma; its density stays that of the declared kind."""
-        import dataclasses
-
         family = self.options.interval_family if kind != "score" else self.options.family
         return dataclasses.replace(self.options, kind=kind, family=family)
 
@@ -133,7 +227,11 @@ class UncertaintyMaps:
         self, protocol: Protocol, gt: SparseDepth, prediction: Prediction, final: FinalPixels, frame: str
     ) -> tuple[NDArray[Any], str]:
         """Return the outputs at the scored pixels, and their kind."""
-        found, kind = self.maps.read(self.keys[frame]), self.options.kind
+        kind = self.options.kind
+        if self.maps is self.flipped:
+            found = DepthMap(mirror_difference(self.flipped, self.keys[frame], prediction.map, frame))
+        else:
+            found = self.maps.read(self.keys[frame])
         shapes = [m.values.shape for m in (found, prediction.map)]
         if shapes[0] != shapes[1] or len(shapes[0]) != 2:
             sizes = ["x".join(map(str, shape)) for shape in shapes]
@@ -158,6 +256,26 @@ def _taken(found: DepthMap, index: NDArray[Any]) -> NDArray[Any]:
     return values if found.scale == 1.0 else values / found.scale
 
 
+def mirror_difference(flipped: MapCollection, name: str, prediction: DepthMap, frame: str) -> NDArray[np.float64]:
+    """|prediction - mirrored prediction for the mirrored image| in the predictions' own unit, float64 [H, W].
+
+    Raises:
+        ProtocolError: maps of different sizes.
+        DataError: values that are not finite.
+    """
+    mine, theirs = prediction.quantity(), flipped.read(name).quantity()
+    if mine.shape != theirs.shape or mine.ndim != 2:
+        sizes = ["x".join(map(str, v.shape)) for v in (theirs, mine)]
+        raise ProtocolError(
+            f"frame {frame}: the prediction for the mirrored image {flipped.where(name)} is {sizes[0]}, the prediction "
+            f"{sizes[1]}; both must be maps of one size."
+        )
+    out: NDArray[np.float64] = np.abs(mine.astype(np.float64) - theirs.astype(np.float64)[:, ::-1])
+    if not np.isfinite(out).all():
+        raise DataError(f"frame {frame}: the prediction or {flipped.where(name)} has values that are not finite.")
+    return out
+
+
 def open_maps_of(
     request: UncertaintyRequest,
     maps: MapCollection,
@@ -165,6 +283,8 @@ def open_maps_of(
     frames: Sequence[str],
     pixels: int,
     regions: tuple[str, ...],
+    edges: FrameReader | None = None,
+    flipped: tuple[MapCollection, Mapping[str, str]] | None = None,
 ) -> UncertaintyMaps:
     """Join the maps to the frames of a track.
 
@@ -175,6 +295,8 @@ def open_maps_of(
         frames: the frames to be scored.
         pixels: valid pixels of a typical image.
         regions: regions to test.
+        edges: reads camera images, None for no edge baseline.
+        flipped: predictions for the mirrored images, and frame -> name in them.
 
     Raises:
         DataError: frames without a map.
@@ -186,11 +308,29 @@ def open_maps_of(
             f"{', '.join(missing[:3])}. Write one map per predicted frame."
         )
     rate = starting_rate(len(frames), int(_SPARE * pixels) + 1)
-    return UncertaintyMaps(maps, keys, request.options(regions, rate))
+    others = flipped if flipped is not None else (None, {})
+    return UncertaintyMaps(maps, keys, request.options(regions, rate), request, edges, *others)
+
+
+def add_against_teacher(
+    result: EvaluationResult, records: Sequence[ImageUncertainty | None], options: UncertaintyOptions
+) -> None:
+    """Put the same scores against the teacher's maps into `uncertainty.against_teacher`."""
+    pool = PixelPool(rate=options.pool_rate)
+    for record in records:
+        if record is not None:
+            pool.add(record.pool, record.priorities)
+    kept = [record.without_pool() if record is not None else None for record in records]
+    if result.uncertainty and any(kept):
+        options = dataclasses.replace(options, temperature=None)
+        result.uncertainty["against_teacher"] = summarise(kept, result.per_image["drive"], options, pool=pool)
 
 
 def add_uncertainty(
-    result: EvaluationResult, records: Sequence[ImageUncertainty | None], options: UncertaintyOptions
+    result: EvaluationResult,
+    records: Sequence[ImageUncertainty | None],
+    options: UncertaintyOptions,
+    request: UncertaintyRequest | None = None,
 ) -> None:
     """Put the summary and the per-image columns into a result.
 
@@ -198,6 +338,7 @@ def add_uncertainty(
         result: assembled from the same frames.
         records: one per frame, with their shares of the pixel pool.
         options: they were measured with.
+        request: what was asked for.
     """
     pool = PixelPool(rate=options.pool_rate)
     kept: list[ImageUncertainty | None] = []
@@ -208,7 +349,20 @@ def add_uncertainty(
     if not any(kept):
         result.warnings.append("uncertainty: no image has two valid pixels; there is nothing to measure.")
         return
-    result.uncertainty = summarise(kept, result.per_image["drive"], options, pool=pool)
+    fitted = request.fitted if request is not None else None
+    result.uncertainty = summarise(
+        kept,
+        result.per_image["drive"],
+        options,
+        pool=pool,
+        recalibration=fitted.recalibration if fitted is not None else None,
+        pooled_curves=request is not None and request.pooled,
+    )
+    if fitted is not None:
+        result.uncertainty["recalibration"] |= {"split": fitted.split, "n_images": fitted.images}
+    if request is not None and request.collect is not None:
+        found = [record for record in kept if record is not None]
+        request.collect(fit_recalibration(found, pool, options), result)
     result.per_image |= per_image_columns(kept)
     about = result.uncertainty
     if about["floored_share"] > 0.01 and canonical_kind(options.kind) != "score":

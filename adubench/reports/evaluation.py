@@ -74,10 +74,11 @@ def render_evaluation(
     from adubench.reports.boundaries import boundary_tables
     from adubench.reports.formats import render_rich
     from adubench.reports.regions import region_tables
-    from adubench.reports.uncertainty import uncertainty_tables
+    from adubench.reports.uncertainty import teacher_tables, uncertainty_tables
 
     lines = [banner(result) for result in results]
     tables = [evaluation_table(results, style)]
     for result in results:
         tables += [*region_tables(result, style), *boundary_tables(result), *uncertainty_tables(result)]
+        tables += teacher_tables(result)
     return "\n".join(lines) + "\n\n" + render_rich(tables, width=width, color=color)

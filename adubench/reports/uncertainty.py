@@ -30,6 +30,8 @@ _VALUES = (
     Column("sharpness", "RMS sigma", "", "", 3),
     Column("residual_rms", "RMS error", "", "", 3),
 )
+_TEACHER = ("a1_T", "a2_T", "a3_T", "abs_rel_T", "sq_rel_T", "rmse_T", "rmse_log_T")
+_TEACHER_UNITS = {"sq_rel_T": "m", "rmse_T": "m"}
 _REGIONS = (
     Column("share", "share", "%", "", 1, 100.0),
     Column("auroc", "AUROC", "", "", 3),
@@ -50,20 +52,60 @@ def uncertainty_tables(result: EvaluationResult) -> list[Table]:
     title = f"{result.protocol['name']}, {about}"
     rows = [_row("model", section, _RANKING)]
     rows += [_row(f"baseline: {name}", scores, _RANKING) for name, scores in section["baselines"].items() if scores]
+    if "pooled_nause_rmse" in section:
+        for label, prefix in (("model, pixels pooled", ""), ("baseline: depth, pixels pooled", "depth_")):
+            pooled = {c.key: section.get(f"{prefix}pooled_{c.key}") for c in _RANKING}
+            rows.append(_row(label, pooled, _RANKING))
     note = (
         f"Means over {section['n_images']} images, {section['n_clusters']} drives; {section['n_floored']:,} sigmas at "
         f"the floor of {section['sigma_floor']:g}."
     )
     tables = [Table("uncertainty", f"{title}: ranking", "", _RANKING, (Group("", tuple(rows)),), (note,))]
     if "nll" in section:
-        values = (_row("model", section, _VALUES),)
+        values = (_row("model", section, _VALUES), *_recalibrated_rows(section))
         tables.append(Table("uncertainty_values", f"{title}: values", "", _VALUES, (Group("", values),)))
     if section.get("regions"):
         found = tuple(_region_row(result, name, entry) for name, entry in section["regions"].items())
         tables.append(
             Table("uncertainty_regions", f"{title}: is it higher there?", "region", _REGIONS, (Group("", found),))
         )
+    against = section.get("against_teacher")
+    if against:
+        rows = [_row("model", against, _RANKING)]
+        rows += [_row(f"baseline: {name}", found, _RANKING) for name, found in against["baselines"].items() if found]
+        tables.append(
+            Table("uncertainty_teacher", f"{title}: against the teacher", "", _RANKING, (Group("", tuple(rows)),))
+        )
+        if "nll" in against:
+            one = (_row("model", against, _VALUES),)
+            tables.append(
+                Table(
+                    "uncertainty_teacher_values", f"{title}: values against the teacher", "", _VALUES, (Group("", one),)
+                )
+            )
     return tables
+
+
+def _recalibrated_rows(section: Mapping[str, Any]) -> tuple[Row, ...]:
+    after = section.get("recalibration") or {}
+    found = after.get("after") or {}
+    if "nll" not in found:
+        return ()
+    label = f"after T = {after['temperature']:.3g}, fitted on {after.get('split', 'another split')}"
+    return (_row(label, found, _VALUES),)
+
+
+def teacher_tables(result: EvaluationResult) -> list[Table]:
+    """Build the table of the similarity to a teacher's maps; none without them."""
+    if "abs_rel_T" not in result.summary:
+        return []
+    columns = tuple(
+        Column(key, key, _TEACHER_UNITS.get(key, ""), _UP if key[0] == "a" and key[1].isdecimal() else _DOWN, 3)
+        for key in _TEACHER
+    )
+    row = _row(result.label, result.summary, columns)
+    title = f"{result.protocol['name']}, similarity to the teacher (TIE-KD), means over images"
+    return [Table("teacher", title, "", columns, (Group("", (row,)),))]
 
 
 def _row(label: str, scores: Mapping[str, Any], columns: Sequence[Column]) -> Row:

@@ -8,12 +8,15 @@ the result is that of a single process, bit for bit.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from adubench.errors import AdubenchError, DataError, UsageError
 from adubench.training.prediction_inputs import ImageJob, frame_jobs, image_places, load
@@ -147,6 +150,20 @@ class LiveMaps:
         """Return the uncertainty maps of the same predictions."""
         return _UncertaintyMaps(self)
 
+    def mirrored(self) -> _MirroredMaps:
+        """Return the predictions for the mirrored images.
+
+        Raises:
+            UsageError: a stereo network, whose views would change places.
+        """
+        if self._predictor.stereo:
+            raise UsageError("--flip-disagreement: a stereo network's views change places in a mirrored pair.")
+        return _MirroredMaps(self, self._predictor)
+
+    def job(self, name: str) -> ImageJob:
+        """Return the image of a frame."""
+        return next(job for job in self._batches[self._batch_of[name]] if job.name == name)
+
     def share(self, names: Sequence[str]) -> Sequence[int]:
         """Return the positions of this process's batches."""
         return [i for i, name in enumerate(names) if self._batch_of[name] % self._world == self._rank]
@@ -232,6 +249,34 @@ class _UncertaintyMaps:
         if values is None:
             raise DataError(f"frame {name}: the network returned no uncertainty.")
         return DepthMap(values)
+
+    def where(self, name: str) -> str:
+        """Return the image."""
+        return self._maps.where(name)
+
+
+class _MirroredMaps:
+    """What is predicted for mirrored images, one at a time, without flip averaging."""
+
+    stacked = False
+    single = False
+
+    def __init__(self, maps: LiveMaps, predictor: Predictor) -> None:
+        self.root, self.names, self._maps = maps.root, maps.names, maps
+        self._predictor = copy.copy(predictor)
+        if getattr(self._predictor, "flip", None) is not None:
+            self._predictor.flip = None  # type: ignore[attr-defined]
+
+    def read(self, name: str) -> DepthMap:
+        """Predict the mirrored image of a frame."""
+        from adubench.io.maps import DepthMap
+
+        loaded = load(self._maps.job(name))
+        if loaded.error or loaded.image is None:
+            raise DataError(loaded.error or f"frame {name}: no image.")
+        turned = replace(loaded, image=np.ascontiguousarray(loaded.image[:, ::-1]))
+        (found,) = predict_loaded(self._predictor, [turned])
+        return DepthMap(found.values)
 
     def where(self, name: str) -> str:
         """Return the image."""

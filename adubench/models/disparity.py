@@ -82,7 +82,10 @@ class DisparityNetwork(DepthNetwork):
             UsageError: a size the decoder's padding cannot take.
         """
         check_size(images.shape[-2], images.shape[-1])
-        features = self.encoder(images)
+        return self.decode(self.encoder(images))
+
+    def decode(self, features: list[Any]) -> DisparityOutput:
+        """Predict from the encoder's features, where these were computed for several images at once."""
         logits: list[Tensor] = [head.float() for head in self.depth(features)]
         disparities = [torch.sigmoid(z[:, :1]) for z in logits]
         uncertain = [z[:, 1:2] for z in logits] if self.has_uncertainty else None

@@ -90,6 +90,8 @@ class HRDepthDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.lite = lite
+        #: Stored by the original program, and used by none of its outputs.
+        self.unused = tuple(f"convs.X_0{column}_Conv_0" for column in range(4))
         modules, self.node_channels = _plan(tuple(encoder), tuple(widths), lite)
         heads = (widths[0], *(self.node_channels[node] for node in ("04", "13", "22")))
         for scale, channels in enumerate(heads):

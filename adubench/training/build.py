@@ -20,6 +20,7 @@ from adubench.training.checkpoint import CheckpointInfo, load_network, read_info
 from adubench.training.data import TrainingSet, Unreadable
 from adubench.training.distributed import derive_seed
 from adubench.training.objectives import build_objective, check_teacher, distillation_config, needs_pairs
+from adubench.training.self_supervised_build import TripletFrames, disparity_config, find_triplets, start_disparity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +54,8 @@ def network_config(recipe: Recipe, stage: str) -> dict[str, Any]:
         from adubench.training.tie_kd_build import model_config
 
         return model_config(recipe)
+    if recipe.self_supervision:
+        return disparity_config(recipe, stage)
     section: NetworkSection = recipe.teacher if stage == "teacher" else recipe.student
     config: dict[str, Any] = {
         "family": "newcrfs",
@@ -87,6 +90,9 @@ def build_network(recipe: Recipe, stage: str, teacher: DepthNetwork | None = Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, stage, "weights"))
         network = zoo.build(network_config(recipe, stage))
+    if recipe.self_supervision:
+        start_disparity(network, recipe, stage, teacher)
+        return network
     if recipe.model is not None:
         from adubench.training.tie_kd_build import start_model
 
@@ -192,13 +198,19 @@ class StageData:
         }
 
 
-def open_data(recipe: Recipe, stage: str, data_root: Path | None) -> StageData:
+AnyData = StageData | TripletFrames
+"""Samples of a stage of any method."""
+
+
+def open_data(recipe: Recipe, stage: str, data_root: Path | None) -> AnyData:
     """Find every sample of a stage, and read one of each drive.
 
     Raises:
         UsageError: no data root.
         DataError: nothing to train on, missing right images, or an image that cannot be read.
     """
+    if recipe.self_supervision:
+        return find_triplets(recipe, data_root_of(recipe, data_root))
     stereo = needs_pairs(recipe, stage)
     if recipe.data.pack is not None:
         frames = packed_frames(

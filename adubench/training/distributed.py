@@ -44,6 +44,11 @@ def all_sum(values: Tensor) -> Tensor:
     return total
 
 
+def all_mean(values: Tensor) -> Tensor:
+    """Average over processes that hold batches of one size; gradients as for `all_sum`."""
+    return all_sum(values) / world_size()
+
+
 def all_max(values: Tensor) -> Tensor:
     """Return the element-wise largest values over all processes, without gradients."""
     if world_size() > 1:

@@ -14,7 +14,7 @@ from torch import distributed
 
 from adubench.errors import AdubenchError, DataError, TrainingError, UsageError
 from adubench.training import guards, run_folder
-from adubench.training.build import StageData, build_optimizer, train_section
+from adubench.training.build import AnyData, build_optimizer, train_section
 from adubench.training.checkpoint import CheckpointInfo, save_checkpoint
 from adubench.training.data import make_loader, to_device
 from adubench.training.distributed import all_max, derive_seed, rank, world_size
@@ -55,7 +55,7 @@ class Stage:
     name: str
     folder: Path
     objective: Objective
-    data: StageData
+    data: AnyData
     validator: Validator | None
     device: str
     source: Mapping[str, Any]
@@ -91,7 +91,8 @@ class Trainer:
         if self.train.compile:
             self.objective.network.compile()
         self.sampler = EpochSampler(
-            len(stage.data.samples), self.recipe.seed, self.train.batch_size, rank=rank(), world=world_size()
+            len(stage.data.samples), self.recipe.seed, self.train.batch_size, rank=rank(), world=world_size(),
+            drop_last=self.recipe.self_supervision,  # Monodepth2, trainer.py
         )
         self.steps_per_epoch = self.sampler.steps
         self.total = self.train.steps or self.train.epochs * self.steps_per_epoch
@@ -424,15 +425,15 @@ class Trainer:
             self._save_network(network.name)
             self._save_adapters(adapters.name)
 
-    def _save_adapters(self, name: str = run_folder.ADAPTERS) -> None:
-        """Write the adapters beside the checkpoint, for the analysis of features."""
+    def _save_adapters(self, name: str = "") -> None:
+        """Write what was trained beside the network: adapters for the analysis of features, pose networks."""
         from safetensors.torch import save
 
         from adubench.io.atomic import write_bytes
 
         state = {k: v.detach().cpu().contiguous().clone() for k, v in self.objective.extras.state_dict().items()}
         if state:
-            write_bytes(self._path(name), save(state))
+            write_bytes(self._path(name or self.objective.extras_file), save(state))
 
     def _describe(self, resume: bool) -> None:
         train, data = self.train, self.stage.data
@@ -479,7 +480,8 @@ def _set_norm_buffers(module: torch.nn.Module, values: list[torch.Tensor]) -> No
 
 
 def _norms(module: torch.nn.Module) -> list[torch.nn.Module]:
-    return [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    every = (module, *getattr(module, "_outside", ()))  # a teacher may learn statistics, too
+    return [m for one in every for m in one.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
 
 
 def _outside_to(objective: Objective, device: torch.device) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from adubench.errors import CheckpointError, UsageError, unknown_name
 from adubench.recipes.recipe import needs_teacher
 from adubench.recipes.tie_kd_sections import MAP_METHODS, TRUTH_METHODS
 from adubench.training.distributed import all_sum
+from adubench.training.run_folder import ADAPTERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,10 +45,12 @@ class Objective(nn.Module):
     Attributes:
         network: what is trained and exported.
         extras: what is trained beside it and thrown away afterwards.
+        extras_file: where these are written, beside the checkpoint.
         stereo: the batch must have right views.
     """
 
     stereo = False
+    extras_file = ADAPTERS
 
     def __init__(self, network: DepthNetwork, extras: nn.Module | None = None) -> None:
         super().__init__()
@@ -185,6 +188,10 @@ def build_objective(
         UsageError: a method that cannot be trained, or a teacher is missing.
         CheckpointError: a teacher of another kind.
     """
+    if recipe.self_supervision:
+        from adubench.training.self_supervised_objectives import build_self_supervised
+
+        return build_self_supervised(recipe, stage, cast("Any", network), cast("Any", teacher))
     if stage == "teacher":
         return Supervised(network, min_gt=recipe.data.min_gt)
     if recipe.method not in OBJECTIVES:
@@ -198,6 +205,12 @@ def check_teacher(recipe: Recipe, teacher: DepthNetwork, name: str = "the teache
     Raises:
         CheckpointError: another architecture, a single view, or another depth range.
     """
+    if recipe.self_supervision:
+        from adubench.training.self_supervised_build import plain_config
+        from adubench.training.self_supervised_objectives import check_self_supervised_teacher
+
+        check_self_supervised_teacher(plain_config(recipe), teacher, name)
+        return
     family = str(teacher.config.get("family"))
     if family != "newcrfs":
         raise CheckpointError(f"{name}: is a {family} network, ADU-Depth distils from a NeWCRFs stereo teacher.")

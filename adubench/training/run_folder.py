@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOCK, RUN, RECIPE, LOG = ".lock", "run.json", "recipe.yaml", "log.jsonl"
 LAST, BEST, ADAPTERS = "checkpoint-last.safetensors", "checkpoint-best.safetensors", "adapters-last.safetensors"
+POSE = "pose-last.safetensors"
+"""What self-supervised training learns beside the depth network: `pose.*`, `mask.*`, `uncertainty.*`."""
 
 # What may differ when a run is continued: it changes no weight. Prefixes of dotted keys.
 FREE = (
@@ -32,7 +34,7 @@ FREE = (
     "data.root", "data.gt_root", "data.pack", "teacher_maps.path", "train.workers", "teacher_train.workers",
 )  # fmt: skip
 # A teacher knows nothing of the student and of how it will be distilled.
-FREE_OF_TEACHER = ("method", "student", "distill")
+FREE_OF_TEACHER = ("method", "student", "distill", "sub_depth")
 
 _held: set[Path] = set()
 

@@ -7,7 +7,7 @@ whatever moves tensors between devices can move it: `colour/<source>/<scale>`, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -51,6 +51,10 @@ class TripletSet(Dataset[Triplet | Unreadable]):
             DataError: an image is missing or damaged.
         """
         return load_triplet(self.places, self.frames[index], self.rule, seed=self.seed, epoch=epoch)
+
+    def collate(self, form: str) -> Callable[[Sequence[Triplet | Unreadable]], Batch | Unreadable]:
+        """Return what joins samples to a batch; images are 8-bit in every form."""
+        return collate_triplets
 
     def __getitem__(self, position: tuple[int, int]) -> Triplet | Unreadable:
         try:

@@ -120,8 +120,9 @@ def open_validation(recipe: Recipe, stage: str, data_root: Path | None) -> Valid
             f"validation split '{split.name}' has no frame with ground truth below {data_root}; choose another "
             "validate.split, or null for none."
         )
-    jobs = frame_jobs(frames, image_places(split, data_root), stereo=stage == "teacher")
-    window = recipe.data.kb_crop and fits_window(image_size(jobs[0].image))
+    pairs = stage == "teacher" and not recipe.self_supervision
+    jobs = frame_jobs(frames, image_places(split, data_root), stereo=pairs)
+    window = recipe.data.kb_crop and not recipe.self_supervision and fits_window(image_size(jobs[0].image))
     return Validator(recipe, section.split, protocol.name, data_root, tuple(jobs), window)
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import assert_one_sentence
+from tests.evaluators.boundary_cases import CASES, NAMES, WANT, maps
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "regions"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
@@ -42,6 +43,52 @@ def test_golden_sparse_boundary_f1(run_cli, tmp_path, name):
     assert result["per_image"]["sbf1"][0] == pytest.approx(want["sbf1_micro"], rel=1e-9)
     assert result["boundaries"]["scores"]["sbf1"] == pytest.approx(want["sbf1_micro"], rel=1e-9)
     assert result["boundaries"]["gaps"] == [want["gap_x"], want["gap_y"]]
+
+
+def test_golden_scores_of_the_references(run_cli, tmp_path):
+    """DBE in both forms, Depth Pro's F1 and recall, MoGe's F1: the programs' own values, quirks included."""
+    for name in NAMES:
+        for kind, values in zip(("gt", "pred"), maps(name), strict=True):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            np.save(tmp_path / kind / f"{name}.npy", values)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        # Things are cars, the rest is road.
+        labels = np.where(CASES[f"{name}/mask"] > 0, 13, 0).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / "labels" / f"{name}.png")
+    done = run_cli(
+        "eval", "pred", "--gt", "gt", "--boundary-metrics=dbe,dbe-ibims,depthpro,moge,recall", "--semantic", "labels",
+        "--edge-preset", "dense", "--reference-quirks", "-o", "r.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    columns = _load(tmp_path / "r.json")["per_image"]
+    for at, name in enumerate(columns["frame"]):
+        want = WANT[name]
+        expected = {
+            "dbe_acc": want["ibims"]["EdgeAcc"],
+            "dbe_comp": want["ibims"]["EdgeComp"],
+            "dbe_ibims_acc": want["ibims_original_protocol"]["dbe_acc"],
+            "dbe_ibims_comp": want["ibims_original_protocol"]["dbe_com"],
+            "f1_depthpro": want["depthpro_f1_zeros"]["10"],
+            "recall_depthpro": want["depthpro_recall_mask"]["10"],
+        } | {f"f1_moge_r{r}": value for r, value in want["moge_f1"].items()}
+        for key, value in expected.items():
+            if key in columns:
+                assert columns[key][at] == pytest.approx(value, abs=1e-6), (name, key)
+    assert set(expected) <= columns.keys()
+
+
+@pytest.mark.parametrize("name", ["dense_blur", "odd_size"])
+def test_golden_point_clouds(run_cli, tmp_path, name):
+    for kind, values in zip(("gt", "pred"), maps(name), strict=True):
+        np.save(tmp_path / f"{kind}.npy", values)
+    K = CASES[f"{name}/K"].astype(float)
+    camera = ",".join(repr(float(K[at])) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    arguments = ("eval", "pred.npy", "--gt", "gt.npy", "--boundary-metrics=fscore", "--intrinsics", camera)
+    done = run_cli(*arguments, "-o", "r.json")
+    assert done.returncode == 0, done.stderr
+    scores, want = _load(tmp_path / "r.json")["boundaries"]["scores"], WANT[name]["pointcloud_monodepth_benchmark"]
+    for key, title in (("fscore", "F-Score"), ("iou", "IoU"), ("chamfer", "Chamfer")):
+        assert scores[key] == pytest.approx(want[title], rel=1e-4), key
 
 
 def test_all_scores_of_dense_truth(run_cli, tmp_path):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from adubench.recipes.experiments import Expansion, Experiment
     from adubench.reports.tables import Table
+    from adubench.training.experiment_details import Detail
     from adubench.training.experiment_runs import Place
     from adubench.training.experiment_tables import ExperimentTable
 
@@ -270,9 +271,21 @@ def experiment_tables(built: ExperimentTable) -> list[Table]:
     tables = [Table("experiment", built.title, "row", columns, tuple(groups), built.notes)]
     for name, metrics in built.searches.items():
         tables += [_search_table(name, metrics)] if metrics else []
+    tables += [_detail_table(detail) for detail in built.details]
     for comparison in built.comparisons.values():
         tables.append(methods_tables(comparison)[1])
     return tables
+
+
+def _detail_table(detail: Detail) -> Table:
+    from adubench.reports.tables import Cell, Column, Group, Row, Table
+
+    columns = tuple(Column(title, title) for title in detail.columns)
+    rows = tuple(
+        Row(name, tuple(Cell("n/a" if v is None else f"{v:.4g}", v) for v in values), ranked=False)
+        for name, values in detail.rows
+    )
+    return Table(detail.name, detail.title, detail.first, columns, (Group("", rows),))
 
 
 def _arrow(higher: bool | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from adubench.errors import ResultError, UsageError
 from adubench.evaluators.metrics import METRICS
 from adubench.recipes.experiments import variants
+from adubench.training.experiment_details import Detail, details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +75,7 @@ class ExperimentTable:
         notes: missing things, cautions, how to read it.
         comparisons: paired drive-clustered statistics against the baseline, one per data set.
         searches: metric -> key -> Spearman correlation, for searches.
+        details: levels, test sets, epochs of every row.
     """
 
     title: str
@@ -82,6 +84,7 @@ class ExperimentTable:
     notes: tuple[str, ...]
     comparisons: dict[str, MethodComparison] = field(default_factory=dict)
     searches: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    details: tuple[Detail, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -94,6 +97,7 @@ class ExperimentTable:
             "notes": list(self.notes),
             "comparisons": {name: comparison.to_dict() for name, comparison in self.comparisons.items()},
             "searches": self.searches,
+            "details": [asdict(detail) for detail in self.details],
         }
 
 
@@ -134,7 +138,8 @@ def build_table(
         notes += _search_notes(experiment, records, sets)
     notes += [f"caution: {sentence}" for sentence in experiment.cautions]
     title = f"{experiment.id}, scale {expansion.scale}: {experiment.question}"
-    return ExperimentTable(title, columns, tuple(rows), tuple(notes), comparisons, searches)
+    more = details(expansion, records)
+    return ExperimentTable(title, columns, tuple(rows), tuple(notes), comparisons, searches, more)
 
 
 def _direction(key: str) -> bool | None:

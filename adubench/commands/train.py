@@ -134,7 +134,7 @@ def _stage_rows(stage: StagePlan, plan: TrainingPlan) -> list[tuple[str, str]]:
         ("GFLOP per sample", _sum(cost.gflop, lambda g: f"{g:,.1f}") or _unknown(stage)),
         ("per step", _flop(step_flop) if cost.gflop else _unknown(stage)),
         ("whole stage", _flop(step_flop * stage.steps) if stage.steps and cost.gflop else "-"),
-        ("memory, about", _sum(cost.memory, _bytes) or _unknown(stage)),
+        ("memory, about", "\n".join((_sum(cost.memory, _bytes), *cost.remarks)) if cost.memory else _unknown(stage)),
         ("device", f"{plan.device}, precision {train.precision}"),
         ("files", "\n".join(map(str, stage.files))),
     ]

@@ -95,7 +95,11 @@ def _estimate(recipe: Recipe, stage: Role, half: bool) -> Estimate:
         if teacher is not None:
             teacher.to_empty(device="cpu")
         objective = build_objective(recipe, stage, network, teacher)
-        forward, theirs, backward, kept = _one_step(objective, network, teacher, _batch(recipe, stage))
+        # Losses that pick pixels by their values have no shapes; they cost little beside the network.
+        without_loss = recipe.model is not None
+        forward, theirs, backward, kept = _one_step(
+            objective, network, teacher, _batch(recipe, stage), without_loss=without_loss
+        )
         parameters = {
             "network": _count(network),
             "adapters": _count(objective.extras),
@@ -110,14 +114,17 @@ def _estimate(recipe: Recipe, stage: Role, half: bool) -> Estimate:
         "frozen teacher": FLOAT_BYTES * parameters["frozen teacher"],
         "activations": micro * (kept * HALF_BYTES // FLOAT_BYTES if half else kept),
     }
-    return Estimate(_nonzero(parameters), _nonzero(gflop), _nonzero(memory))
+    remarks = ("without the loss",) if without_loss else ()
+    return Estimate(_nonzero(parameters), _nonzero(gflop), _nonzero(memory), remarks)
 
 
 def _without_weights(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"pretrained": False}
 
 
-def _one_step(objective: Any, network: Any, teacher: Any, batch: dict[str, Any]) -> tuple[int, int, int, int]:
+def _one_step(
+    objective: Any, network: Any, teacher: Any, batch: dict[str, Any], *, without_loss: bool = False
+) -> tuple[int, int, int, int]:
     """Return operations of forward pass, teacher's share of it, backward pass, and the bytes kept in between."""
     import torch
 
@@ -135,7 +142,10 @@ def _one_step(objective: Any, network: Any, teacher: Any, batch: dict[str, Any])
         pair = torch.cat([batch["image"], batch["right"]], dim=1)
         theirs = _operations(lambda: teacher(pair))[0]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward, parts = _operations(lambda: objective(batch, 0))
+        if without_loss:
+            forward, parts = _operations(lambda: {"loss": network(batch["image"]).depth.sum()})
+        else:
+            forward, parts = _operations(lambda: objective(batch, 0))
     bytes_kept = sum(size for size, _ in kept.values())
     backward = _operations(parts["loss"].backward)[0]
     return forward, theirs, backward, bytes_kept
@@ -157,10 +167,6 @@ def _batch(recipe: Recipe, stage: Role) -> dict[str, Any]:
     batch: dict[str, Any] = {"image": torch.zeros(1, 3, height, width), "gt": torch.ones(1, 1, height, width)}
     if stage == "teacher" or needs_teacher(recipe):
         batch["right"] = torch.zeros(1, 3, height, width)
-    if recipe.model is not None:
-        from adubench.training.tie_kd_build import shape_batch
-
-        batch |= shape_batch(recipe, height, width)
     return batch | {"frames": ["shape"]}
 
 

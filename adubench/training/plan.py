@@ -149,10 +149,13 @@ def _frames(recipe: Recipe, stage: str, data_root: Path | None) -> tuple[Trainin
             flip_rule=recipe.stereo.flip,
             gt_kind=data.ground_truth,
         )
+    except AdubenchError as error:
+        return None, str(error)
+    try:
         if recipe.method in MAP_METHODS:
             find_teacher_maps(recipe, frames, data_root)
     except AdubenchError as error:
-        return None, str(error)
+        return frames, str(error)
     return frames, ""
 
 

@@ -219,13 +219,3 @@ def _wants_focal(recipe: Recipe) -> bool:
     keys = recipe.model.keys
     official = keys.get("layout", "official") == "official" and keys.get("dataset", "kitti") == "kitti"
     return recipe.method == "bts" and official
-
-
-def shape_batch(recipe: Recipe, height: int, width: int) -> dict[str, Any]:
-    """Return what a batch has beside image and ground truth, for the estimate of a dry run."""
-    import torch
-
-    if recipe.method in MAP_METHODS:
-        one = torch.ones(1, 1, height, width)
-        return {"teacher": one, "teacher_mask": one.bool()}
-    return {}

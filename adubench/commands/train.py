@@ -112,7 +112,8 @@ def _plan_table(plan: TrainingPlan) -> Any:
 
 def _stage_rows(stage: StagePlan, plan: TrainingPlan) -> list[tuple[str, str]]:
     recipe, train, cost = plan.recipe, stage.train, stage.estimate
-    size = f"{recipe.input.height}x{recipe.input.width} ({recipe.input.mode})"
+    seen = recipe.self_supervised if recipe.self_supervision else recipe.input
+    size = f"{seen.height}x{seen.width} ({'resize' if recipe.self_supervision else recipe.input.mode})"
     accumulated = f" in {train.accumulate} micro-batches" if train.accumulate > 1 else ""
     listed = f" of {stage.listed:,}" if stage.listed is not None else ""
     guessed = stage.frames is None and train.steps is None
@@ -144,8 +145,21 @@ def _network(recipe: Recipe, stage: str) -> str:
     if recipe.model is not None:
         kind = recipe.model.keys.get("encoder") or recipe.model.keys.get("layout", "")
         return f"{recipe.model.family} {kind}".rstrip() + f", start: {recipe.model.init}"
+    if recipe.self_supervision:
+        return _disparity_network(recipe, stage)
     network = recipe.teacher if stage == "teacher" else recipe.student
     return f"newcrfs {network.encoder}, start: {network.init}"
+
+
+def _disparity_network(recipe: Recipe, stage: str) -> str:
+    from adubench.recipes.recipe import needs_teacher
+
+    section, sub = recipe.self_supervised, recipe.sub_depth
+    distils = stage == "student" and needs_teacher(recipe)
+    start = "teacher" if distils and sub.student_init == "teacher" else section.init
+    extra = " with uncertainty" if distils and sub.loss_mode == "uncertainty" else ""
+    pose = f", pose {section.pose_model_type} ({section.pose_model_input})" if len(section.frame_ids) > 1 else ""
+    return f"{section.family}{extra}{pose}, start: {start}"
 
 
 def _flop(tera: float) -> str:

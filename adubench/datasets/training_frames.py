@@ -143,6 +143,11 @@ class TrainingFrames:
     dropped: Dropped
     listed: int
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Sentences about frames that were left out."""
+        return self.dropped.sentences()
+
     def __len__(self) -> int:
         return len(self.frames)
 

@@ -87,6 +87,9 @@ def _estimate(recipe: Recipe, stage: Role, half: bool) -> Estimate:
     train = train_section(recipe, stage)
     micro = train.batch_size // train.accumulate
     distilled = stage == "student" and needs_teacher(recipe)
+    if recipe.self_supervision:  # its pose network would load weights, too
+        start = recipe.self_supervised.model_copy(update={"init": "random", "pose_init": None})
+        recipe = recipe.model_copy(update={"self_supervised": start})
     with torch.device("meta"):
         network = build(_without_weights(network_config(recipe, stage)))
         teacher = build(_without_weights(network_config(recipe, "teacher"))) if distilled else None
@@ -100,13 +103,14 @@ def _estimate(recipe: Recipe, stage: Role, half: bool) -> Estimate:
         forward, theirs, backward, kept = _one_step(
             objective, network, teacher, _batch(recipe, stage), without_loss=without_loss
         )
+        extras = "pose and uncertainty" if recipe.self_supervision else "adapters"
         parameters = {
             "network": _count(network),
-            "adapters": _count(objective.extras),
+            extras: _count(objective.extras),
             "frozen teacher": _count(teacher),
         }
     gflop = {"forward": (forward - theirs) / 1e9, "backward": backward / 1e9, "frozen teacher": theirs / 1e9}
-    trained = parameters["network"] + parameters["adapters"]
+    trained = parameters["network"] + parameters[extras]
     memory = {
         "weights": FLOAT_BYTES * trained,
         "gradients": FLOAT_BYTES * trained,
@@ -139,8 +143,8 @@ def _one_step(
     objective.train()
     theirs = 0
     if teacher is not None:
-        pair = torch.cat([batch["image"], batch["right"]], dim=1)
-        theirs = _operations(lambda: teacher(pair))[0]
+        seen = _teacher_input(batch)
+        theirs = _operations(lambda: teacher(seen))[0]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         if without_loss:
             forward, parts = _operations(lambda: {"loss": network(batch["image"]).depth.sum()})
@@ -160,9 +164,21 @@ def _operations(run: Any) -> tuple[int, Any]:
     return int(counter.get_total_flops()), result
 
 
+def _teacher_input(batch: dict[str, Any]) -> Any:
+    import torch
+
+    if "image" in batch:
+        return torch.cat([batch["image"], batch["right"]], dim=1)
+    return batch["augmented/0"].permute(0, 3, 1, 2).float()
+
+
 def _batch(recipe: Recipe, stage: Role) -> dict[str, Any]:
     import torch
 
+    if recipe.self_supervision:
+        from adubench.training.self_supervised_build import shape_batch
+
+        return shape_batch(recipe.self_supervised)
     height, width = recipe.input.height, recipe.input.width
     batch: dict[str, Any] = {"image": torch.zeros(1, 3, height, width), "gt": torch.ones(1, 1, height, width)}
     if stage == "teacher" or needs_teacher(recipe):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from adubench.datasets.training_frames import TrainingFrames
     from adubench.recipes.schema import Recipe, TrainSection
+    from adubench.training.self_supervised_build import TripletFrames
 
 STAGES = ("teacher", "student")
 
@@ -133,14 +134,17 @@ def _half(train: TrainSection, device: str) -> bool:
     return train.precision in ("bf16", "fp16")
 
 
-def _frames(recipe: Recipe, stage: str, data_root: Path | None) -> tuple[TrainingFrames | None, str]:
+def _frames(recipe: Recipe, stage: str, data_root: Path | None) -> tuple[TrainingFrames | TripletFrames | None, str]:
     """Find the frames of a stage, or say why they cannot be found."""
     from adubench.datasets.training_frames import training_frames
+    from adubench.training.self_supervised_build import find_triplets
     from adubench.training.tie_kd_build import find_teacher_maps
 
     pairs = stage == "teacher" or needs_teacher(recipe)
     data = recipe.data
     try:
+        if recipe.self_supervision:
+            return find_triplets(recipe, data_root), ""
         frames = training_frames(
             data.train,
             data_root,
@@ -159,36 +163,50 @@ def _frames(recipe: Recipe, stage: str, data_root: Path | None) -> tuple[Trainin
     return frames, ""
 
 
-def _stage(recipe: Recipe, stage: str, frames: TrainingFrames | None, output: Path, device: str) -> StagePlan:
+def _stage(
+    recipe: Recipe, stage: str, frames: TrainingFrames | TripletFrames | None, output: Path, device: str
+) -> StagePlan:
     train = train_section(recipe, stage)
     role: Role = "teacher" if stage == "teacher" else "student"
     count = len(frames) if frames is not None else None
     listed = frames.listed if frames is not None else _published_count(recipe.data.train)
-    steps, epochs = _length(train, count if count is not None else listed)
-    learns = "ground truth, from pairs" if stage == "teacher" else "ground truth"
-    if stage == "student" and needs_teacher(recipe):
-        learns = "ground truth and the teacher"
-    if recipe.method in MAP_METHODS:
-        learns = f"a teacher's maps ({recipe.teacher_maps.path or 'not given'})"
+    steps, epochs = _length(train, count if count is not None else listed, whole_batches=recipe.self_supervision)
+    written: tuple[str, ...] = (run_folder.LAST, run_folder.RECIPE, run_folder.LOG)
+    if recipe.self_supervision:
+        written = (*written, run_folder.POSE)
     return StagePlan(
         stage=stage,
-        learns=learns,
+        learns=_learns(recipe, stage),
         frames=count,
         listed=listed,
-        dropped=frames.dropped.sentences() if frames is not None else (),
+        dropped=frames.left_out if frames is not None else (),
         steps=steps,
         epochs=epochs,
         train=train,
         estimate=estimate(recipe, role, half=_half(train, device)),
-        files=tuple(output / stage / name for name in (run_folder.LAST, run_folder.RECIPE, run_folder.LOG)),
+        files=tuple(output / stage / name for name in written),
     )
 
 
-def _length(train: TrainSection, frames: int | None) -> tuple[int | None, float | None]:
-    """Return optimiser steps and epochs; the last, smaller batch of an epoch counts."""
+def _learns(recipe: Recipe, stage: str) -> str:
+    """Say what a stage's loss looks at."""
+    if recipe.method in MAP_METHODS:
+        return f"a teacher's maps ({recipe.teacher_maps.path or 'not given'})"
+    taught = stage == "student" and needs_teacher(recipe)
+    if recipe.self_supervision:
+        sources = [f"{frame:+d}" for frame in recipe.self_supervised.frame_ids[1:]]
+        sources += ["the other camera"] * recipe.self_supervised.use_stereo
+        return f"images: frame 0 from {', '.join(sources)}" + (", and the teacher" if taught else "")
+    if stage == "teacher":
+        return "ground truth, from pairs"
+    return "ground truth and the teacher" if taught else "ground truth"
+
+
+def _length(train: TrainSection, frames: int | None, *, whole_batches: bool = False) -> tuple[int | None, float | None]:
+    """Return optimiser steps and epochs; the last, smaller batch of an epoch counts unless batches are whole."""
     if frames is None:
         return train.steps, None if train.steps is not None else float(train.epochs)
-    per_epoch = -(-frames // train.batch_size)
+    per_epoch = max(1, frames // train.batch_size) if whole_batches else -(-frames // train.batch_size)
     if train.steps is not None:
         return train.steps, train.steps / per_epoch
     return per_epoch * train.epochs, float(train.epochs)

@@ -209,6 +209,7 @@ class TripletFrames:
         listed: frames of the list.
         sha256: of the targets.
         notes: sentences a user should read.
+        left_out: those about frames that are no targets.
     """
 
     split: str
@@ -216,6 +217,7 @@ class TripletFrames:
     listed: int
     sha256: str
     notes: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -267,7 +269,7 @@ def find_triplets(recipe: Recipe, data_root: Path | None) -> TripletFrames:
     notes = () if not dropped else (
         f"{len(dropped)} frames left out: without all their sources (first {dropped[0].name})",
     )  # fmt: skip
-    return TripletFrames(split.name, samples, len(split.frames), _digest(frames), (*split.notes, *notes))
+    return TripletFrames(split.name, samples, len(split.frames), _digest(frames), (*split.notes, *notes), notes)
 
 
 def _digest(frames: Any) -> str:

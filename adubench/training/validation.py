@@ -16,7 +16,7 @@ from adubench.io.images import image_size
 from adubench.training.live_predictions import LiveMaps
 from adubench.training.network_predictor import NetworkPredictor
 from adubench.training.prediction_inputs import ImageJob, frame_jobs, image_places
-from adubench.training.predictor import PredictOptions
+from adubench.training.predictor import PredictOptions, evaluator_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,13 +63,14 @@ class Validator:
         """
         flip = None if network.input_rule.channels == 6 else self.recipe.validate_.flip
         predictor = NetworkPredictor(network, PredictOptions(flip=flip, kb_crop=self.window), label="validation")
+        kind, _ = evaluator_kind(predictor)
         (result,) = evaluate(
             _Chosen(predictor, self.jobs),
             split=self.split,
             gt=self.recipe.data.gt_root,
             protocol=self.protocol,
             data_root=self.data_root,
-            options=EvalOptions(allow_missing=True, allow_empty=True),
+            options=EvalOptions(kind=kind, allow_missing=True, allow_empty=True),
         )
         return {name: float(value) for name, value in result.summary.items()}
 

@@ -1,7 +1,7 @@
 """`adubench demo`: the whole path of a number on the embedded data set.
 
-Makes the data, predicts with two predictors that need no network, evaluates under several protocols, compares, exports
-and checks a submission, all with the functions behind the other commands.
+Makes the data, predicts with two predictors that need no network, trains a teacher and three students, evaluates,
+compares, exports and checks a submission, all with the functions behind the other commands.
 """
 
 from __future__ import annotations
@@ -16,51 +16,103 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from adubench.datasets.frames import FrameKey
+    from adubench.evaluators.comparison_model import Comparison
     from adubench.evaluators.result import EvaluationResult
 
 PROTOCOLS = ("synthdrive", "synthdrive[alignment=median]", "synthdrive[crop=none]", "full-frame")
 EPILOG = """
 \b
-Example:
-  adubench demo -o demo-out --drives 24 --frames 14 --size 96x320
+Examples:
+  adubench demo -o demo-out
+  adubench demo -o demo-out --no-train
+  adubench demo -o demo-small --drives 4 --frames 12 --steps 20
 """
+_COUNT = click.IntRange(min=1)
 
 
 @click.command("demo", epilog=EPILOG)
 @click.option("-o", "--output", default="demo-out", type=click.Path(path_type=Path), show_default=True)
 @click.option("--drives", default=24, show_default=True, help="Drives of the data set; every fourth is a test drive.")
 @click.option(
-    "--frames", default=14, show_default=True, help="Frames per drive; the first and last five have no truth."
+    "--frames", default=30, show_default=True, help="Frames per drive; the first and last five have no truth."
 )
 @click.option("--size", default="96x320", show_default=True, help="Height x width of the pictures.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the data set.")
-@click.option("--workers", default=0, show_default=True, help="Processes; 0 takes every core.")
-def command(output: Path, drives: int, frames: int, size: str, seed: int, workers: int) -> None:
-    """Run the whole path on SynthDrive: make data, predict, evaluate, compare, export, check.
+@click.option("--seed", default=0, show_default=True, help="Seed of the data set and of the trainings.")
+@click.option("--train/--no-train", default=True, show_default=True, help="Train the networks, or leave them out.")
+@click.option("--steps", type=_COUNT, help="Steps of each training. Default: the recipe's.")
+@click.option("--workers", default=0, show_default=True, help="Processes that make the data; 0 takes every core.")
+def command(
+    output: Path, drives: int, frames: int, size: str, seed: int, train: bool, steps: int | None, workers: int
+) -> None:
+    """Run the whole path on SynthDrive: make data, train, predict, evaluate, compare, export, check.
 
-    Every number it prints was computed just now from the files it writes below OUTPUT.
+    A stereo teacher and three students (without teacher, with plain response distillation, with ADU-Depth) are trained
+    from random weights. Every number it prints was computed just now from the files it writes below OUTPUT. Started
+    again in the same folder it keeps the trainings that are finished and continues one that was interrupted.
     """
     from adubench.commands._options import parse_size
 
+    shape = parse_size(size)
+    _check(output, drives, frames, seed, train, steps)
     started = time.monotonic()
+    say = _Steps(8 if (networks := train and _can_train()) else 5)
     root = output / "data"
-    _step(1, f"SynthDrive: {drives} drives of {frames} frames, {size}, into {root}")
-    _make_data(root, drives, frames, parse_size(size), seed, workers)
-    _step(
-        2, "two predictors without a network: mean depth by image row (fitted on the training drives), stereo matching"
-    )
+    say(f"SynthDrive: {drives} drives of {frames} frames, {size}, into {root}")
+    _make_data(root, drives, frames, shape, seed, workers)
+    say("two predictors without a network: mean depth by image row (fitted on the training drives), stereo matching")
     predictions = _predict(root, output / "predictions")
-    _step(3, "evaluate both under several protocols: the same maps, other numbers")
+    say("evaluate both under several protocols: the same maps, other numbers")
     files = [_evaluate(source, root, output / "results") for source in predictions]
-    _step(4, "compare under the data set's own protocol; statistics are clustered by drive")
-    _compare(files)
-    _step(5, "export the stereo predictions as a submission and check it as the server would")
-    archive = _submit(predictions[-1], root, output / "submission")
-    _say_files(output, files, archive, time.monotonic() - started)
+    if networks:
+        from adubench.commands._demo_networks import run_networks
+
+        archive = run_networks(output, root, files, shape, seed, steps, say)
+    else:
+        say("compare under the data set's own protocol; statistics are clustered by drive")
+        compare_files(files)
+        say("export the stereo predictions as a submission and check it as the server would")
+        archive = _submit(predictions[-1], root, output / "submission")
+    _say_files(output, networks, archive, time.monotonic() - started)
 
 
-def _step(number: int, text: str) -> None:
-    click.secho(f"\n[{number}/5] {text}", bold=True)
+class _Steps:
+    """Announces the steps of the demo, counted."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+
+    def __call__(self, text: str) -> None:
+        self.done += 1
+        click.secho(f"\n[{self.done}/{self.total}] {text}", bold=True)
+
+
+def _check(output: Path, drives: int, frames: int, seed: int, train: bool, steps: int | None) -> None:
+    """Refuse what would fail after minutes of work."""
+    from adubench.errors import UsageError
+
+    if drives < 2:
+        raise UsageError(f"--drives {drives}: the demo needs at least 2, one to fit on and one to test.")
+    if frames < 11:
+        raise UsageError(f"--frames {frames}: expected at least 11; the first and last five of a drive have no truth.")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: expected a number >= 0.")
+    if steps is not None and not train:
+        raise UsageError("--steps belongs to the trainings, which --no-train leaves out.")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output}: is a file; choose a folder with -o.")
+
+
+def _can_train() -> bool:
+    """Whether the packages of the extra `train` are here; says what is left out where they are not."""
+    from adubench.commands._training import missing_packages
+
+    missing = missing_packages()
+    if missing:
+        click.echo(
+            f"note: {', '.join(missing)} not installed: the networks (training, their evaluation, the submission of a "
+            "checkpoint) are left out. pip install 'adubench[train]' brings them."
+        )
+    return not missing
 
 
 def _make_data(root: Path, drives: int, frames: int, size: tuple[int, int], seed: int, workers: int) -> None:
@@ -145,7 +197,13 @@ def _say_warnings(results: Sequence[EvaluationResult]) -> None:
         click.echo(f"warning: {warning}")
 
 
-def _compare(files: Sequence[Path]) -> None:
+def compare_files(files: Sequence[Path], baseline: str | None = None) -> Comparison:
+    """Print values and differences under the data set's own protocol.
+
+    Args:
+        files: results, each with one of that protocol.
+        baseline: label of the result that the others are compared with; default the first.
+    """
     from adubench.commands._options import terminal
     from adubench.evaluators.comparison import compare
     from adubench.evaluators.result import load_results
@@ -153,9 +211,13 @@ def _compare(files: Sequence[Path]) -> None:
     from adubench.reports.tables import differences_table, results_table
 
     chosen = [next(r for r in load_results(f) if r.protocol["name"] == PROTOCOLS[0]) for f in files]
-    comparison = compare(chosen, metrics=("abs_rel", "rmse", "silog", "d1"))
-    tables = [results_table(comparison), differences_table(comparison)]
+    metrics = ("abs_rel", "rmse", "silog", "d1")
+    comparison = compare(chosen, metrics=metrics, baseline=baseline)
+    # Five pairs in four metrics would fill the screen.
+    detailed = comparison if len(files) < 3 else compare(chosen, metrics=metrics[:1], baseline=baseline)
+    tables = [results_table(comparison), differences_table(detailed)]
     click.echo(render_rich([table for table in tables if table is not None], **terminal()), nl=False)
+    return comparison
 
 
 def _submit(source: Path, root: Path, output: Path) -> Path:
@@ -164,7 +226,7 @@ def _submit(source: Path, root: Path, output: Path) -> Path:
     from adubench.submissions.export import export_submission
     from adubench.submissions.validate import check_submission
 
-    folders = _anonymous_set(source, root, output)
+    folders = anonymous_set(root, output, source)
     archive = output / "submission.zip"
     report = export_submission(folders["predictions"], images=folders["images"], output=archive, kind="rehearsal")
     echo_report(report, as_json=False, verb="wrote")
@@ -173,8 +235,14 @@ def _submit(source: Path, root: Path, output: Path) -> Path:
     return archive
 
 
-def _anonymous_set(source: Path, root: Path, output: Path) -> dict[str, Path]:
-    """Copy pictures, truth and predictions of the test frames as 0000000000.png, 0000000001.png, ..."""
+def anonymous_set(root: Path, output: Path, source: Path | None = None) -> dict[str, Path]:
+    """Copy pictures, truth and predictions of the test frames as 0000000000.png, 0000000001.png, ...
+
+    Args:
+        root: the data set.
+        output: folder of the three folders.
+        source: folder of predictions, None for none.
+    """
     import shutil
 
     from adubench.datasets.ground_truth import open_ground_truth
@@ -191,16 +259,19 @@ def _anonymous_set(source: Path, root: Path, output: Path) -> dict[str, Path]:
         name = f"{position:010d}.png"
         shutil.copyfile(raw.image(frame), folders["images"] / name)
         shutil.copyfile(test.paths(frame)[0], folders["truth"] / name)
-        shutil.copyfile(source / f"{frame.name}.png", folders["predictions"] / name)
+        if source is not None:
+            shutil.copyfile(source / f"{frame.name}.png", folders["predictions"] / name)
     return folders
 
 
-def _say_files(output: Path, files: Sequence[Path], archive: Path, seconds: float) -> None:
+def _say_files(output: Path, networks: bool, archive: Path, seconds: float) -> None:
     click.secho(f"\nDone in {seconds:.0f} s. Look at:", bold=True)
+    trained = ((output / "runs", "the trainings: checkpoints, resolved recipes, logs"),) if networks else ()
     for path, what in (
         (output / "data", "the data set: pictures, scans, ground truth in KITTI's layout"),
-        (output / "predictions", "16-bit depth maps of both predictors"),
-        *((file, "result with per-image numbers, moment table beside it") for file in files),
+        (output / "predictions", "16-bit depth maps of the two predictors without a network"),
+        *trained,
+        (output / "results", "results with per-image numbers, moment tables beside them"),
         (archive, "the submission, its manifest beside it"),
     ):
         click.echo(f"  {path}  {what}")

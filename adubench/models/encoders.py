@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from adubench.errors import CheckpointError, UsageError
+from adubench.models import inference_windows
 from adubench.models.windows import (
     WINDOW,
     WindowBias,
@@ -55,8 +56,23 @@ class WindowedBlock(swin_transformer.SwinTransformerBlock):
         out = self.attn.proj(merge_windows(attend(q, k, v, bias), rows, columns))
         return leave_windows(out, shift, height, width, self.window_order)
 
+    def _infer(self, x: Tensor) -> Tensor:
+        """Do what `forward` does in evaluation, without gradients: no drop path, no dropout."""
+        batch, height, width, _ = x.shape
+        shift, order = self.window_bias.shift, self.window_order
+        cells = inference_windows.window_cells(batch, height, width, shift, order, x.device)
+        tokens = inference_windows.gather_windows(self.norm1(x), cells)
+        q, k, v = split_heads(self.attn.qkv(tokens), 3, self.attn.num_heads)
+        rows, columns = (side + -side % WINDOW for side in (height, width))
+        bias = self.window_bias(self.attn.relative_position_bias_table, rows, columns, q.dtype)
+        out = self.attn.proj(inference_windows.join_heads(attend(q, k, v, bias)))
+        x = x + inference_windows.scatter_windows(out, cells, (height, width))
+        return inference_windows.feed_forward(x, self.norm2, self.mlp.fc1, self.mlp.fc2)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
+        if not self.training and inference_windows.applies(x):
+            return self._infer(x)
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
             out: Tensor = checkpoint(super().forward, x, use_reentrant=False)
         else:

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from adubench.models import inference_windows
 from adubench.models.windows import (
     SHIFT,
     TABLE_ROWS,
+    WINDOW,
     WindowBias,
     attend,
     enter_windows,
@@ -71,6 +73,18 @@ class WindowCRFAttention(nn.Module):
         out: Tensor = self.proj(merge_windows(attend(q, k, values, bias), height, width))
         return out
 
+    def infer(self, x: Tensor, v: Tensor) -> Tensor:
+        """Do the same for maps that are neither padded nor rolled, (B, H, W, C), without gradients."""
+        batch, height, width, _ = x.shape
+        shift = self.window_bias.shift
+        cells = inference_windows.window_cells(batch, height, width, shift, "official", x.device)
+        q, k = split_heads(self.qk(inference_windows.gather_windows(x, cells)), 2, self.heads)
+        (values,) = split_heads(inference_windows.gather_windows(v, cells), 1, self.heads)
+        rows, columns = (side + -side % WINDOW for side in (height, width))
+        bias = self.window_bias(self.relative_position_bias_table, rows, columns, q.dtype)
+        out = self.proj(inference_windows.join_heads(attend(q, k, values, bias)))
+        return inference_windows.scatter_windows(out, cells, (height, width))
+
 
 class CRFBlock(nn.Module):
     """One update of x under the windows of one shift. v is only read."""
@@ -85,6 +99,9 @@ class CRFBlock(nn.Module):
 
     def forward(self, x: Tensor, v: Tensor) -> Tensor:
         """Update x (B, H, W, C) with the prediction v (B, H, W, C)."""
+        if inference_windows.applies(x):
+            x = x + self.attn.infer(self.norm1(x), v)
+            return inference_windows.feed_forward(x, self.norm2, self.mlp.fc1, self.mlp.fc2)
         height, width = x.shape[1:3]
         # Padding follows the norm: padded tokens are exact zeros, unmasked, and contribute v = 0 (reference behaviour).
         y = enter_windows(self.norm1(x), self.shift)
@@ -139,5 +156,7 @@ class NewCRF(nn.Module):
         """Map an image feature (B, D, H, W) and a prediction (B, Cv, H, W) to (B, C, H, W)."""
         x = self.proj_x(x).permute(0, 2, 3, 1)
         v = self.proj_v(v).permute(0, 2, 3, 1)
+        if inference_windows.applies(x):
+            v = v.contiguous()  # both blocks read it by rows
         out: Tensor = self.norm_crf(self.crf_layer(x, v))
         return out.permute(0, 3, 1, 2)

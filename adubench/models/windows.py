@@ -10,7 +10,7 @@ go as (B, windows * heads, 49, d), so that the bias, then one per window, is nev
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch.nn import functional
@@ -28,18 +28,22 @@ OTHER_REGION = -100.0  # the reference's logit between regions; not -inf, so tha
 
 WindowOrder = Literal["official", "timm"]
 
-_KEPT = 32
-_constants: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+Kept = TypeVar("Kept", torch.Tensor, tuple[torch.Tensor, ...])
+
+_KEPT = 64
+_constants: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
 
-def _constant(key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
-    """Return a constant tensor, made once per key; the least recently used of more than 32 is dropped."""
+def kept(key: tuple[Any, ...], make: Callable[[], Kept]) -> Kept:
+    """Return a constant tensor, or several, made once per key; the least recently used of more than 64 is dropped."""
     if key in _constants:
         _constants.move_to_end(key)
-        return _constants[key]
+        found: Kept = _constants[key]
+        return found
     with torch.inference_mode(False), torch.no_grad():  # made in evaluation, it must stay usable in training
         value = make()
-    if type(value) is torch.Tensor:  # tracing (compile, export, fake tensors) must leave nothing behind
+    first = value[0] if isinstance(value, tuple) else value
+    if type(first) is torch.Tensor:  # tracing (compile, export, fake tensors) must leave nothing behind
         _constants[key] = value
         while len(_constants) > _KEPT:
             _constants.popitem(last=False)
@@ -79,7 +83,7 @@ def build_shift_mask(height: int, width: int, shift: int = SHIFT) -> Tensor:
 def shift_mask(height: int, width: int, shift: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return `build_shift_mask` on a device; built once per size, shift, device and type, never per forward."""
     key = ("mask", height, width, shift, device, dtype)
-    return _constant(key, lambda: build_shift_mask(height, width, shift).to(device=device, dtype=dtype))
+    return kept(key, lambda: build_shift_mask(height, width, shift).to(device=device, dtype=dtype))
 
 
 class WindowBias:
@@ -129,7 +133,7 @@ class WindowBias:
     def _build(self, table: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
         """Gather the position biases and add the mask."""
         self.builds += 1
-        index = _constant(("index", table.device), lambda: relative_position_index().view(-1).to(table.device))
+        index = kept(("index", table.device), lambda: relative_position_index().view(-1).to(table.device))
         bias = table.to(dtype)[index].view(TOKENS, TOKENS, -1).permute(2, 0, 1)
         if not self.shift:
             return bias.contiguous()

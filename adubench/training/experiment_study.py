@@ -115,14 +115,19 @@ def _take(study: optuna.Study) -> optuna.Trial | None:
 
 
 def _done_elsewhere(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """Whether two workers enqueued the same run at the same moment, and this is the second one."""
+    """Whether another trial of the same run comes first: two workers enqueued it at the same moment.
+
+    Only the first trial of a run that was not given back counts. All workers see the storage's one order of trials, so
+    whichever of them takes the other one, and however early, drops it.
+    """
     import optuna
 
-    busy = (optuna.trial.TrialState.RUNNING, optuna.trial.TrialState.COMPLETE)
+    void = (optuna.trial.TrialState.FAIL, optuna.trial.TrialState.PRUNED)
+    run = trial.user_attrs["run"]
     same = [
-        t for t in study.get_trials(deepcopy=False, states=busy) if t.user_attrs.get("run") == trial.user_attrs["run"]
+        t.number for t in study.get_trials(deepcopy=False) if t.user_attrs.get("run") == run and t.state not in void
     ]
-    return any(t.number < trial.number for t in same)
+    return min(same, default=trial.number) < trial.number
 
 
 def _do(expansion: Expansion, spec: RunSpec, place: Place, study: optuna.Study, trial: optuna.Trial, say: Say) -> None:

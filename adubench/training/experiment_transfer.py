@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from adubench.training.prediction_inputs import ImageJob
 
 SYNTHETIC_SCALES = ("synth", "smoke")
-_DRIVES, _FRAMES, _SIZE, _SEED = 2, 14, (96, 320), 7
+_DRIVES, _FRAMES, _SIZE, _SEED = 2, 11, (96, 320), 7
 
 
 def transfer(inputs: Inputs, test_set: TestSet, scale: str, found: Measured) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +181,77 @@ def test_workers_share_a_study(stand: Stand, tmp_path: Path) -> None:
     complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     assert len(complete) == 37
     assert "distill.lambda.umr" in complete[-1].params
+
+
+def test_a_run_that_two_workers_enqueued_is_done_once(stand: Stand, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    from adubench.training.experiment_study import open_study, run_shared
+
+    expansion, storage = small(1), str(tmp_path / "study.log")
+    study = open_study(expansion, storage)
+    ask = study.ask()  # another worker has the first run, and will be slow
+    assert ask.user_attrs["run"] == "teacher-s0"
+    for spec in expansion.runs:
+        study.enqueue_trial({}, user_attrs={"run": spec.id})
+    ask.set_user_attr("alive", time.time())
+    run_shared(expansion, Place(tmp_path), storage, quiet)
+    assert sorted(stand.trained) == sorted(set(stand.trained))
+    assert not any(name == "teacher-s0/student" for name in stand.trained)
+    states = [trial.state for trial in open_study(expansion, storage).get_trials()]
+    assert states.count(optuna.trial.TrialState.PRUNED) == len(expansion.runs)
+    assert states.count(optuna.trial.TrialState.RUNNING) == 1
+
+
+def test_the_first_of_two_trials_of_a_run_counts_though_it_is_waiting(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    from adubench.training.experiment_study import _done_elsewhere
+
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db")
+    for _ in range(2):
+        study.enqueue_trial({}, user_attrs={"run": "full-s0"})
+    first, second = study.get_trials()
+    assert _done_elsewhere(study, second)
+    assert not _done_elsewhere(study, first)
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)  # the first one was given back
+    assert not _done_elsewhere(study, second)
+
+
+WORKER = """
+import json, os, sys, time
+from pathlib import Path
+from adubench.recipes.experiments import expand, load_experiment
+from adubench.training import experiment_study
+from adubench.training.experiment_runs import Place, Record
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+
+def run_one(experiment, spec, scale, place):
+    with open(root / "taken.log", "a") as file:
+        file.write(f"{name} {spec.id}\\n")
+    time.sleep(0.01)
+    return Record(spec.id, spec.variant, spec.data_set, spec.seed, spec.role, spec.digest, "finished", {"silog": 1.0})
+
+experiment_study.run_one = run_one
+expansion = expand(load_experiment("E3")[0], "smoke")
+(root / f"ready-{name}").touch()
+while len(list(root.glob("ready-*"))) < 2:
+    time.sleep(0.001)
+experiment_study.run_shared(expansion, Place(root / name), str(root / "study.log"), lambda text: None)
+"""
+
+
+@pytest.mark.slow
+def test_two_workers_at_once_never_take_the_same_run(tmp_path: Path) -> None:
+    """Both processes open one journal at the same moment, enqueue what they find missing, and take runs from it."""
+    pytest.importorskip("optuna")
+    command = [sys.executable, "-c", WORKER, str(tmp_path)]
+    workers = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
+    for worker in workers:
+        _, err = worker.communicate(timeout=120)
+        assert worker.returncode == 0, err
+    taken = [line.split() for line in (tmp_path / "taken.log").read_text().splitlines()]
+    assert len({run for _, run in taken}) == len(taken) == 37
+    assert {name for name, _ in taken} == {"a", "b"}
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -304,7 +304,10 @@ def _curve(inputs: Inputs, found: Measured) -> None:
         found.absent["curve:focal_gradient_share"] = "log.gradient_shares is off, or the student has no teacher"
     metric = inputs.spec.recipe.validate_.metric
     points = {int(line["step"]): line.get(metric) for line in lines if line["event"] == "validation"}
-    settled, area = settling([(step, float(v)) for step, v in sorted(points.items()) if v is not None])
+    curve = [(step, float(v)) for step, v in sorted(points.items()) if v is not None]
+    if len(curve) > 1:
+        found.numbers |= {"curve:first": curve[0][1], "curve:last": curve[-1][1]}
+    settled, area = settling(curve)
     if settled is None or area is None:
         found.absent["curve"] = "one validation only: set validate.every"
         return

@@ -102,7 +102,8 @@ def teacher_digest(recipe: Recipe) -> str:
     plain = recipe.plain()
     train = plain["teacher_train"] or plain["train"]
     assert isinstance(train, dict)
-    kept = {key: plain[key] for key in ("data", "input", "augment", "stereo", "teacher", "validate", "checkpoint")}
+    sections = ("data", "input", "augment", "stereo", "teacher", "self_supervised", "validate", "checkpoint")
+    kept = {key: plain[key] for key in sections if key in plain}
     kept["train"] = {key: value for key, value in train.items() if key != "workers"}
     checkpoint = plain["checkpoint"]
     assert isinstance(checkpoint, dict)

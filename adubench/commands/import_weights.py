@@ -17,6 +17,7 @@ Examples:
   adubench import-weights monodepth2 mono_640x192/ -o md2.safetensors
   adubench import-weights auto model.pth -o ours.safetensors --dataset nyu
   adubench import-weights newcrfs ours.safetensors --to-official -o official.ckpt
+  adubench import-weights sub-depth runs/sub/student/checkpoint-last.safetensors --to-official -o weights_19/
 """
 
 
@@ -24,7 +25,11 @@ Examples:
 @click.argument("family")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The checkpoint to write (.safetensors)."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The checkpoint to write (.safetensors); with --to-official the file, or the folder of families with several.",
 )
 @click.option("--max-depth", type=float, help="Metres at which the output saturates. Default: 80 (kitti), 10 (nyu).")
 @click.option(

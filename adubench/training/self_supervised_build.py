@@ -26,6 +26,8 @@ from adubench.training.self_supervised_objectives import Helpers
 from adubench.training.triplet_data import TripletSet
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adubench.models.disparity import DisparityNetwork
     from adubench.models.interface import DepthNetwork
     from adubench.recipes.schema import Recipe
@@ -179,6 +181,42 @@ def build_helpers(recipe: Recipe, network: DisparityNetwork, *, uncertainty: boo
             section.num_layers, ours and (section.pose_weights == "hub" or section.pose_weights)
         )
     return Helpers(pose, mask, sigma)
+
+
+def read_helpers(path: Path, recipe: Mapping[str, Any]) -> Helpers:
+    """Read what a run trained beside its depth network.
+
+    Args:
+        path: the file `pose-last.safetensors`.
+        recipe: the run's recipe as plain values, as checkpoints hold it.
+
+    Raises:
+        CheckpointError: unreadable, or not what the recipe says.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from adubench.recipes.self_supervised_sections import SelfSupervisedSection
+
+    try:
+        section = SelfSupervisedSection.model_validate(recipe["self_supervised"])
+        state = load_file(path)
+    except (KeyError, ValueError, OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read with the recipe of its checkpoint ({error}).") from None
+    config = pose_config(section)
+    helpers = Helpers(
+        build_pose(config | {"pretrained": False}) if config is not None else None,
+        uncertainty=PhotometricUncertainty(section.num_layers) if _has(state, "uncertainty.") else None,
+    )
+    try:
+        helpers.load_state_dict({key: value for key, value in state.items() if not key.startswith("mask.")})
+    except RuntimeError:
+        raise CheckpointError(f"{path}: is not what the recipe of its checkpoint trains.") from None
+    return helpers
+
+
+def _has(state: Mapping[str, Any], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in state)
 
 
 def _start_pose(pose: PoseNetwork, checkpoint: Path) -> None:

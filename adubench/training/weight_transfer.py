@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adubench.errors import CheckpointError, UsageError
 from adubench.training.checkpoint import CheckpointInfo, load_network, save_checkpoint
+from adubench.training.run_folder import POSE
 
 if TYPE_CHECKING:
     from adubench.models.interface import DepthNetwork
@@ -54,7 +55,8 @@ def export_official(checkpoint: Path, output: Path, *, family: str = "auto") -> 
 
     Args:
         checkpoint: file of ours.
-        output: file to write; for families of several files (`encoder.pth`, `depth.pth`) the folder.
+        output: file to write; for families of several files (`encoder.pth`, `depth.pth`, and the pose networks that
+            were trained with them) the folder.
         family: refuse checkpoints of another family; "auto" takes any.
 
     Returns:
@@ -69,6 +71,7 @@ def export_official(checkpoint: Path, output: Path, *, family: str = "auto") -> 
         raise UsageError(f"{checkpoint}: holds a network of family '{info.family}', not '{family}'.")
     content = _official(network, info.family, checkpoint)
     if set(content) == {"encoder", "depth"}:
+        content |= _official_helpers(checkpoint, info)
         files = {output / f"{name}.pth": part for name, part in content.items()}
     else:
         files = {output: content}
@@ -107,6 +110,30 @@ def _official(network: DepthNetwork, family: str, checkpoint: Path) -> dict[str,
     if export is None:
         raise CheckpointError(f"{checkpoint}: family '{family}' is imported only; there is no way back yet.")
     found: dict[str, Any] = export(network)
+    return found
+
+
+def _official_helpers(checkpoint: Path, info: CheckpointInfo) -> dict[str, Any]:
+    """Return the pose and uncertainty networks that were trained beside a depth network, under their official names.
+
+    They lie in `pose-last.safetensors` beside the checkpoint; the recipe in the checkpoint says what they are. Imported
+    checkpoints have none.
+
+    Raises:
+        CheckpointError: the file is not what the recipe says.
+    """
+    path = checkpoint.parent / POSE
+    if info.recipe is None or not path.is_file():
+        return {}
+    from adubench.models.weights.official_files import export_state
+    from adubench.models.weights.official_networks import export_pose
+    from adubench.training.self_supervised_build import read_helpers
+
+    helpers = read_helpers(path, info.recipe)
+    found: dict[str, Any] = dict(export_pose(helpers.pose)) if helpers.pose is not None else {}
+    if helpers.uncertainty is not None:
+        found["ph_uncert_enc"] = export_state(helpers.uncertainty.ph_uncert_enc)
+        found["ph_uncert_dec"] = export_state(helpers.uncertainty.ph_uncert_dec)
     return found
 
 

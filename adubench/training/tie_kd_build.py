@@ -176,7 +176,7 @@ def find_teacher_maps(recipe: Recipe, frames: TrainingFrames, data_root: Path | 
         crop="kb" if recipe.data.kb_crop else "none",
         weights_sha256=section.weights_sha256,
     )
-    assume = release_record(recipe.data.max_depth) if section.release else None
+    assume = replace(release_record(recipe.data.max_depth), crop=str(expected.crop)) if section.release else None
     maps = open_teacher_maps(section.path, replace(expected, split_sha256=None), assume=assume)
     # Frames that are left out for want of ground truth were predicted all the same: the whole list is the same split.
     if maps.record.split_sha256 != _whole_list(recipe, data_root):

@@ -12,7 +12,7 @@ from adubench.recipes.recipe import needs_teacher
 
 
 def test_all_experiments_are_there() -> None:
-    assert sorted(experiment_files()) == ["E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "table4"]
+    assert {"E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "table4"} <= set(experiment_files())
 
 
 @pytest.mark.parametrize(

@@ -234,40 +234,69 @@ def records_of(expansion: Expansion, place: Place) -> list[Record]:
 
 
 def write_index(expansion: Expansion, place: Place) -> Path:
-    """Write `runs.json`: every run with its state, recipe digest and result, for programs."""
-    rows = []
-    for spec in expansion.runs:
-        path = place.run_folder(spec.id) / RECORD
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        started = place.run_folder(spec.id).exists()
-        results = {name: f"{RUNS}/{spec.id}/{file}" for name, file in record.get("results", {}).items()}
-        rows.append(
-            {
-                "id": spec.id,
-                "row": spec.variant,
-                "data_set": spec.data_set,
-                "seed": spec.seed,
-                "role": spec.role,
-                "set": spec.set,
-                "recipe_digest": spec.digest,
-                "state": record.get("state", "started" if started else "waiting"),
-                "error": record.get("error", ""),
-                "seconds": record.get("seconds"),
-                "checkpoint": record.get("checkpoint", ""),
-                "results": results,
-            }
-        )
+    """Write `runs.json`: every run with its state, recipe, numbers and files, for programs.
+
+    Paths are relative to the experiment's folder. `numbers` has everything that was measured, `absent` what was not and
+    why.
+    """
+    experiment = expansion.experiment
     index = {
         "format": 1,
-        "experiment": expansion.experiment.id,
+        "experiment": experiment.id,
+        "question": experiment.question,
         "scale": expansion.scale,
         "code": __version__,
+        "baseline": experiment.baseline,
+        "measure": list(experiment.measure),
+        "columns": dict(experiment.table),
+        "cautions": list(experiment.cautions),
         "absent": expansion.absent,
-        "runs": rows,
+        "later": [variant.name for variant in expansion.later],
+        "runs": [_index_row(spec, place) for spec in expansion.runs],
     }
     path = place.root / INDEX
     write_text(path, json.dumps(index, indent=1) + "\n")
     return path
+
+
+def _index_row(spec: RunSpec, place: Place) -> dict[str, Any]:
+    folder = place.run_folder(spec.id)
+    path = folder / RECORD
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    row = {
+        "id": spec.id,
+        "row": spec.variant,
+        "data_set": spec.data_set,
+        "seed": spec.seed,
+        "role": spec.role,
+        "set": spec.set,
+        "recipe_digest": spec.digest,
+        "state": record.get("state", "started" if folder.exists() else "waiting"),
+        "error": record.get("error", ""),
+        "seconds": record.get("seconds"),
+        "code": record.get("code", ""),
+        "checkpoint": record.get("checkpoint", ""),
+        "teacher": "",
+        "milestones": [],
+        "log": "",
+        "recipe": "",
+        "results": {name: f"{RUNS}/{spec.id}/{file}" for name, file in record.get("results", {}).items()},
+        "numbers": record.get("numbers", {}),
+        "absent": record.get("absent", {}),
+    }
+    stage = folder / "student"
+    if spec.role == "teacher":
+        stage = place.teacher_folder(spec.recipe) / "teacher"
+    elif needs_teacher(spec.recipe) or spec.recipe.student.init == "teacher":
+        row["teacher"] = _relative(place.teacher_folder(spec.recipe) / "teacher" / run_folder.LAST, place)
+    row["milestones"] = [_relative(p, place) for p in sorted(stage.glob("milestone-????????.safetensors"))]
+    row["log"] = _relative(stage / run_folder.LOG, place)
+    row["recipe"] = _relative(stage / run_folder.RECIPE, place)
+    return row
+
+
+def _relative(path: Path, place: Place) -> str:
+    return str(path.relative_to(place.root)) if path.exists() else ""
 
 
 def best_rows(records: list[Record], metric: str, count: int = 1, *, data_set: str | None = None) -> list[str]:

@@ -102,7 +102,12 @@ def test_the_index_says_what_state_each_run_is_in(stand: Stand, tmp_path: Path) 
     assert states["full-focal-s1"] == "failed"
     assert states["full-s0"] == "waiting"
     row = index["runs"][2]
-    assert {"id", "row", "seed", "recipe_digest", "results", "checkpoint", "set"} <= row.keys()
+    assert {"id", "row", "seed", "recipe_digest", "results", "checkpoint", "set", "log", "recipe"} <= row.keys()
+    assert row["numbers"]["silog"] == pytest.approx(9.1)
+    assert row["absent"] == {"gap": "there is no teacher"}
+    assert (tmp_path / index["runs"][4]["teacher"]).is_file()
+    assert index["columns"]["sq_rel"] == "sq_rel"
+    assert any("9.69" in caution for caution in index["cautions"])
     stand.stop_at = stand.fail_at = None
     run_here(expansion, Place(tmp_path), quiet)
     states = {row["state"] for row in json.loads((tmp_path / "runs.json").read_text())["runs"]}
@@ -202,11 +207,11 @@ def test_a_run_that_two_workers_enqueued_is_done_once(stand: Stand, tmp_path: Pa
     assert states.count(optuna.trial.TrialState.RUNNING) == 1
 
 
-def test_the_first_of_two_trials_of_a_run_counts_though_it_is_waiting(tmp_path: Path) -> None:
+def test_the_first_of_two_trials_of_a_run_counts_though_it_is_waiting() -> None:
     optuna = pytest.importorskip("optuna")
     from adubench.training.experiment_study import _done_elsewhere
 
-    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db")
+    study = optuna.create_study()
     for _ in range(2):
         study.enqueue_trial({}, user_attrs={"run": "full-s0"})
     first, second = study.get_trials()
@@ -324,3 +329,42 @@ def test_a_real_smoke_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     cells = table["rows"][1]["cells"]
     assert all(cell["mean"] is not None for cell in cells)
     assert "abs_rel" in table["comparisons"]["all"]["comparisons"][0]["regions"]["boundary"]
+
+
+@pytest.mark.slow
+def test_table4_at_smoke_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All rows of Table 4, one seed, trained and scored for real: half a minute on two cores."""
+    run(capsys, "data", "synth", tmp_path / "data", "--drives", 3, "--frames", 14, "--size", "96x320")
+    code, out, err = run(
+        capsys, "experiment", "table4", "--scale", "smoke", "--seeds", 1, "--data-root", tmp_path / "data",
+        "-o", tmp_path / "t", "--format", "json",
+    )  # fmt: skip
+    assert code == 0, err
+    table = json.loads(out)
+    assert [row["name"] for row in table["rows"]] == [v.name for v in load_experiment("table4")[0].vary]
+    assert all(cell["mean"] is not None for row in table["rows"] for cell in row["cells"])
+    assert len(table["comparisons"]["all"]["comparisons"]) == 6
+    index = json.loads((tmp_path / "t" / "runs.json").read_text())
+    for row in index["runs"]:
+        assert row["state"] == "finished"
+        for path in (row["checkpoint"], row["log"], row["recipe"], *row["results"].values()):
+            assert (tmp_path / "t" / path).is_file()
+    assert len({row["teacher"] for row in index["runs"]} - {""}) == 1  # all rows share one teacher
+
+
+@pytest.mark.slow
+def test_gaps_over_time_and_curves_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Milestones with adapters, gradient shares in the log, and the tables made of them."""
+    run(capsys, "data", "synth", tmp_path / "data", "--drives", 3, "--frames", 14, "--size", "96x320")
+    common = ("--scale", "smoke", "--seeds", 1, "--data-root", tmp_path / "data", "--format", "json")
+    few = ("--set", "train.steps=4", "--set", "validate.every=2", "--set", "log.every=1")
+    code, out, err = run(capsys, "experiment", "E6", *common, *few, "--row", "conv1x1", "-o", tmp_path / "e6")
+    assert code == 0, err
+    (detail,) = json.loads(out)["details"]
+    assert len(detail["rows"]) == 2 * 4 * 8  # rows, times, levels
+    assert all(value is not None for _, values in detail["rows"] for value in values)
+    best = "gamma 2.0, granularity image, score linear"
+    code, out, err = run(capsys, "experiment", "E2", *common, *few, "--row", best, "-o", tmp_path / "e2")
+    assert code == 0, err
+    (row,) = json.loads(out)["rows"]
+    assert all(cell["mean"] is not None or cell["text"] != "n/a" for cell in row["cells"])

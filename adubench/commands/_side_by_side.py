@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from adubench.errors import TrainingError
+from adubench.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,8 @@ def run_together(commands: Sequence[Sequence[str]]) -> None:
         commands: arguments of `adubench`.
 
     Raises:
-        TrainingError: one of them failed; the others are asked to stop, which they do after saving.
+        UsageError: one of them refused its arguments; its own sentence.
+        TrainingError: one of them failed; likewise. The others are asked to stop, which they do after saving.
         KeyboardInterrupt: Ctrl-C; all of them have saved and stopped.
     """
     count = max(1, min(len(commands), os.cpu_count() or 1))
@@ -53,9 +54,10 @@ def _run(commands: Sequence[Sequence[str]]) -> None:
         for reader in readers:
             reader.join()
         if failed is not None:
-            words = " ".join(commands[failed])
-            why = last[failed].removeprefix("error: ") or f"it ended with status {children[failed].returncode}"
-            raise TrainingError(f"adubench {words}: {why}")
+            status = children[failed].returncode
+            why = last[failed].removeprefix("error: ") if last[failed].startswith("error: ") else ""
+            words = f"adubench {' '.join(commands[failed])}"
+            raise (UsageError if status == 2 else TrainingError)(why or f"{words}: ended with status {status}.")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("evaluation", "startup", "export", "bootstrap", "synthdrive", "adapters", "loader")
+NAMES = ("evaluation", "startup", "export", "bootstrap", "regions", "synthdrive", "adapters", "loader")
 
 if __name__ == "__main__":
     for name in NAMES:

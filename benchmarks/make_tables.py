@@ -211,6 +211,7 @@ def speed_blocks(reports: dict[str, Report]) -> dict[str, str]:
         "startup": _startup,
         "export": _export,
         "bootstrap": _bootstrap,
+        "regions": _regions,
         "synthdrive": _synthdrive,
         "adapters": _adapters,
         "loader": _loader,
@@ -293,6 +294,27 @@ def _bootstrap(report: Report) -> str:
     ]
     over, goal = report["runs"][0]["time_over_drawing"], report["draw_goal"]
     rows.append(_line("B2", "time / time to draw the indices", f"{over:.1f}", f"<= {goal:g}", over <= goal))
+    return markdown(SPEED_HEAD, rows, numbers=False)
+
+
+def _regions(report: Report) -> str:
+    rows = [
+        _at_least(
+            "RG1",
+            f"decoding the PNGs / {report['regions']} regions with cached masks, {tier} "
+            f"({r['ms_per_image']:.1f} ms per image)",
+            r["ratio"],
+            r["goal"],
+        )
+        for tier, r in report["ratios"].items()
+    ]
+    grown, took = report["RG2"], report["RG3"]
+    what = "memory of 256 images more than of 64, masks made"
+    goal = f"<= {grown['goal_mib']:g} MiB"
+    rows.append(_line("RG2", what, f"{grown['grown_mib']:.1f} MiB", goal, grown["met"]))
+    what = f"compare two results, 652 images, 28 drives, {took['regions']} regions, 10 000 resamples, CPU time"
+    about = took["seconds"] <= 1.25 * took["goal_s"]
+    rows.append(_line("RG3", what, f"{took['seconds']:.2f} s", f"about {took['goal_s']:g} s", about))
     return markdown(SPEED_HEAD, rows, numbers=False)
 
 

@@ -28,13 +28,16 @@ Examples:
   adubench demo -o demo-small --drives 4 --frames 12 --steps 20
 """
 _COUNT = click.IntRange(min=1)
+_FRAMES, _FEW_FRAMES = 30, 14  # networks learn little from four frames with truth per drive
 
 
 @click.command("demo", epilog=EPILOG)
 @click.option("-o", "--output", default="demo-out", type=click.Path(path_type=Path), show_default=True)
 @click.option("--drives", default=24, show_default=True, help="Drives of the data set; every fourth is a test drive.")
 @click.option(
-    "--frames", default=30, show_default=True, help="Frames per drive; the first and last five have no truth."
+    "--frames",
+    type=int,
+    help="Frames per drive; the first and last five have no truth.  [default: 30 with networks, 14 without]",
 )
 @click.option("--size", default="96x320", show_default=True, help="Height x width of the pictures.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the data set and of the trainings.")
@@ -42,7 +45,14 @@ _COUNT = click.IntRange(min=1)
 @click.option("--steps", type=_COUNT, help="Steps of each training. Default: the recipe's.")
 @click.option("--workers", default=0, show_default=True, help="Processes that make the data; 0 takes every core.")
 def command(
-    output: Path, drives: int, frames: int, size: str, seed: int, train: bool, steps: int | None, workers: int
+    output: Path,
+    drives: int,
+    frames: int | None,
+    size: str,
+    seed: int,
+    train: bool,
+    steps: int | None,
+    workers: int,
 ) -> None:
     """Run the whole path on SynthDrive: make data, train, predict, evaluate, compare, export, check.
 
@@ -55,8 +65,10 @@ def command(
     shape = parse_size(size)
     _check(output, drives, frames, seed, train, steps)
     started = time.monotonic()
-    say = _Steps(8 if (networks := train and _can_train()) else 5)
-    root = output / "data"
+    networks = train and _can_train()
+    if frames is None:
+        frames = _FRAMES if networks else _FEW_FRAMES
+    say, root = _Steps(8 if networks else 5), output / "data"
     say(f"SynthDrive: {drives} drives of {frames} frames, {size}, into {root}")
     _make_data(root, drives, frames, shape, seed, workers)
     say("two predictors without a network: mean depth by image row (fitted on the training drives), stereo matching")
@@ -86,13 +98,13 @@ class _Steps:
         click.secho(f"\n[{self.done}/{self.total}] {text}", bold=True)
 
 
-def _check(output: Path, drives: int, frames: int, seed: int, train: bool, steps: int | None) -> None:
+def _check(output: Path, drives: int, frames: int | None, seed: int, train: bool, steps: int | None) -> None:
     """Refuse what would fail after minutes of work."""
     from adubench.errors import UsageError
 
     if drives < 2:
         raise UsageError(f"--drives {drives}: the demo needs at least 2, one to fit on and one to test.")
-    if frames < 11:
+    if frames is not None and frames < 11:
         raise UsageError(f"--frames {frames}: expected at least 11; the first and last five of a drive have no truth.")
     if seed < 0:
         raise UsageError(f"--seed {seed}: expected a number >= 0.")

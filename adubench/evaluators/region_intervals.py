@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 #: Metrics that tables show; each gets an interval.
 SHOWN = ("abs_rel", "rmse", "silog", "log_bias", "d1", "bias")
-RESAMPLES = 10_000
+RESAMPLES = 5_000  # their ends are then good to 0.04 standard errors
 _UNDEFINED = 0.05  # a region that is empty in more draws has no interval
 
 
@@ -84,9 +84,9 @@ def _percentiles(
     nothing = [float("nan")] * 2
     if len(sums) < 2 or not np.isfinite(sums).all():
         return {key: list(nothing) for key in SHOWN}
-    draws = statistic(statistics.bootstrap_sums(sums, resamples, seed))
-    good = np.isfinite(draws).all(axis=1)
+    draws = np.ascontiguousarray(statistic(statistics.bootstrap_sums(sums, resamples, seed)).T)
+    good = np.isfinite(draws).all(axis=0)
     if not good.any() or 1 - good.mean() > _UNDEFINED:
         return {key: list(nothing) for key in SHOWN}
-    ends = np.percentile(draws[good], [2.5, 97.5], axis=0)
+    ends = np.percentile(draws if good.all() else draws[:, good], [2.5, 97.5], axis=1)
     return {key: [float(ends[0, k]), float(ends[1, k])] for k, key in enumerate(SHOWN)}

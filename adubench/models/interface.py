@@ -31,7 +31,8 @@ class InputRule:
         mean: subtracted per channel after division by 255.
         std: divided by, per channel.
         size: (height, width) the image is resized to, None for its own size.
-        resample: filter of that resize, a name of Pillow's (`lanczos`, `bilinear`).
+        resample: filter of that resize: Pillow's (`lanczos`, `bilinear`), or `point-bilinear`, bilinear without
+            antialiasing as in training on resized images.
         needs_focal: `infer` takes the focal length in pixels (BTS on KITTI).
     """
 
@@ -39,7 +40,7 @@ class InputRule:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     size: tuple[int, int] | None = None
-    resample: Literal["lanczos", "bilinear"] = "bilinear"
+    resample: Literal["lanczos", "bilinear", "point-bilinear"] = "bilinear"
     needs_focal: bool = False
 
 

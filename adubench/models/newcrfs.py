@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "drop_path": 0.3,
     "pretrained": False,
     "activation_checkpointing": False,
+    "input_size": None,
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
     "family": ("newcrfs",),
@@ -85,6 +86,8 @@ class NeWCRFs(DepthNetwork):
         drop_path: stochastic depth of the encoder; the decoder has none.
         pretrained: ImageNet weights for the encoder: True fetches them, a string names a local file.
         activation_checkpointing: recompute every attention block in the backward pass.
+        input_size: (height, width) that images are resized to before prediction, for networks trained on resized
+            images (their metres belong to that size); None for images as they are. `forward` takes any size.
     """
 
     family = "newcrfs"
@@ -103,6 +106,7 @@ class NeWCRFs(DepthNetwork):
         drop_path: float = 0.3,
         pretrained: bool | str = False,
         activation_checkpointing: bool = False,
+        input_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.variant = variant
@@ -125,7 +129,7 @@ class NeWCRFs(DepthNetwork):
             block.activation_checkpointing = activation_checkpointing
         stereo = in_channels == 6
         self.siamese = siamese
-        self.input_rule = InputRule(channels=in_channels)
+        self.input_rule = InputRule(channels=in_channels, size=input_size, resample="point-bilinear")
         # A flipped pair describes the right view, so that a teacher's two outputs cannot be averaged.
         self.flip = "none" if stereo else "blend"
         self.config = {
@@ -140,6 +144,7 @@ class NeWCRFs(DepthNetwork):
             "drop_path": drop_path,
             "pretrained": False,  # whoever stores the configuration stores the weights beside it
             "activation_checkpointing": activation_checkpointing,
+            "input_size": None if input_size is None else list(input_size),
         }
 
     def forward(self, x: Tensor) -> NewCRFsOutput:
@@ -249,4 +254,15 @@ def build(config: Mapping[str, Any]) -> NeWCRFs:
         drop_path=drop_path,
         pretrained=values["pretrained"],
         activation_checkpointing=values["activation_checkpointing"],
+        input_size=_input_size(values["input_size"], where),
     )
+
+
+def _input_size(value: Any, where: str) -> tuple[int, int] | None:
+    """Read a size that images are resized to."""
+    if value is None:
+        return None
+    sides = list(value) if isinstance(value, list | tuple) else []
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise UsageError(f"'input_size' of the {where} is {value!r}: it takes [height, width] in pixels, or null.")
+    return sides[0], sides[1]

@@ -121,7 +121,7 @@ def recipe_digest(recipe: Recipe) -> str:
     assert isinstance(checkpoint, dict)
     assert isinstance(data, dict)
     checkpoint.pop("milestones", None)
-    for place in ("root", "gt_root", "pack"):
+    for place in ("root", "gt_root", "right_root", "pack"):
         data.pop(place, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -31,6 +31,7 @@ class DataSection(Section):
         train: split name or list file to train on.
         root: data set folder; usually left to `--data-root` or the environment.
         gt_root: folder of the ground truth, where it does not lie below `root`; usually `--gt`.
+        right_root: folder of the right images where `train` is a folder of images; files are named like the left ones.
         ground_truth: which depth supervises (`improved` annotated maps, `raw` scans, `depth` dense maps).
         pack: training pack (HDF5) instead of loose files.
         kb_crop: cut KITTI's 352x1216 window first.
@@ -42,6 +43,7 @@ class DataSection(Section):
     train: str
     root: str | None = None
     gt_root: str | None = None
+    right_root: str | None = None
     ground_truth: Literal["improved", "raw", "depth"] = "improved"
     pack: str | None = None
     kb_crop: bool = True

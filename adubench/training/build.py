@@ -65,6 +65,8 @@ def network_config(recipe: Recipe, stage: str) -> dict[str, Any]:
         "drop_path": section.drop_path,
         "activation_checkpointing": section.activation_checkpointing,
     }
+    if recipe.input.mode == "resize":
+        config["input_size"] = [recipe.input.height, recipe.input.width]  # its metres belong to images of this size
     if section.init == "imagenet":
         config["pretrained"] = True if section.weights == "hub" else section.weights
     if stage == "teacher":
@@ -212,28 +214,35 @@ def open_data(recipe: Recipe, stage: str, data_root: Path | None) -> AnyData:
     if recipe.self_supervision:
         return find_triplets(recipe, data_root_of(recipe, data_root))
     stereo = needs_pairs(recipe, stage)
-    if recipe.data.pack is not None:
-        frames = packed_frames(
-            recipe.data.pack,
-            split=recipe.data.train,
-            stereo=stereo,
-            flip_rule=recipe.stereo.flip,
-            use_window=recipe.data.kb_crop,
-        )
-    else:
-        frames = training_frames(
-            recipe.data.train,
-            data_root_of(recipe, data_root),
-            gt_root=recipe.data.gt_root,
-            stereo=stereo,
-            flip_rule=recipe.stereo.flip,
-            gt_kind=recipe.data.ground_truth,
-        )
+    frames = find_frames(recipe, data_root_of(recipe, data_root), stereo=stereo)
     data = _stage_data(recipe, frames, data_root_of(recipe, data_root), stereo)
     first = data.samples[0, 0]  # a wrong size, a wrong scale, an unreadable first file
     if isinstance(first, Unreadable):
         raise DataError(first.message)
     return data
+
+
+def find_frames(recipe: Recipe, data_root: Path | None, *, stereo: bool) -> TrainingFrames:
+    """Find the frames of a supervised stage, in the recipe's pack or among loose files.
+
+    Raises:
+        UsageError: no data root.
+        DataError: nothing to train on, or a broken pack.
+    """
+    data = recipe.data
+    if data.pack is not None:
+        return packed_frames(
+            data.pack, split=data.train, stereo=stereo, flip_rule=recipe.stereo.flip, use_window=data.kb_crop
+        )
+    return training_frames(
+        data.train,
+        data_root,
+        gt_root=data.gt_root,
+        stereo=stereo,
+        flip_rule=recipe.stereo.flip,
+        gt_kind=data.ground_truth,
+        right_root=data.right_root,
+    )
 
 
 def _stage_data(recipe: Recipe, frames: TrainingFrames, data_root: Path | None, stereo: bool) -> StageData:

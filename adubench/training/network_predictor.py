@@ -318,10 +318,14 @@ def _numpy(maps: Tensor) -> NDArray[np.float32]:
 
 
 def _resized(image: Image, size: tuple[int, int], resample: str) -> Image:
-    from PIL import Image as Pillow
-
     if image.shape[:2] == size:
         return image
+    if resample == "point-bilinear":
+        from adubench.datasets.transforms import resize_bilinear
+
+        return resize_bilinear(image, size)
+    from PIL import Image as Pillow
+
     filters = {"lanczos": Pillow.Resampling.LANCZOS, "bilinear": Pillow.Resampling.BILINEAR}
     return np.asarray(Pillow.fromarray(image).resize((size[1], size[0]), filters[resample]))
 

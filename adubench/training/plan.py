@@ -136,23 +136,15 @@ def _half(train: TrainSection, device: str) -> bool:
 
 def _frames(recipe: Recipe, stage: str, data_root: Path | None) -> tuple[TrainingFrames | TripletFrames | None, str]:
     """Find the frames of a stage, or say why they cannot be found."""
-    from adubench.datasets.training_frames import training_frames
+    from adubench.training.build import find_frames
     from adubench.training.self_supervised_build import find_triplets
     from adubench.training.tie_kd_build import find_teacher_maps
 
     pairs = stage == "teacher" or needs_teacher(recipe)
-    data = recipe.data
     try:
         if recipe.self_supervision:
             return find_triplets(recipe, data_root), ""
-        frames = training_frames(
-            data.train,
-            data_root,
-            gt_root=data.gt_root,
-            stereo=pairs,
-            flip_rule=recipe.stereo.flip,
-            gt_kind=data.ground_truth,
-        )
+        frames = find_frames(recipe, data_root, stereo=pairs)
     except AdubenchError as error:
         return None, str(error)
     try:

@@ -31,7 +31,8 @@ POSE = "pose-last.safetensors"
 # What may differ when a run is continued: it changes no weight. Prefixes of dotted keys.
 FREE = (
     "name", "about", "source", "expected", "stages", "test", "log", "checkpoint",
-    "data.root", "data.gt_root", "data.pack", "teacher_maps.path", "train.workers", "teacher_train.workers",
+    "data.root", "data.gt_root", "data.right_root", "data.pack", "teacher_maps.path",
+    "train.workers", "teacher_train.workers",
 )  # fmt: skip
 # A teacher knows nothing of the student and of how it will be distilled.
 FREE_OF_TEACHER = ("method", "student", "distill", "sub_depth")

@@ -146,18 +146,6 @@ def gradient_shares(
     return {name: norm / total if total else 0.0 for name, norm in norms.items()}
 
 
-def check_finite(parts: Mapping[str, Tensor]) -> str | None:
-    """The first part that is NaN or infinite, None if all are finite; `loss` is named only if no other part is.
-
-    One transfer from the device for all parts together.
-    """
-    names = sorted(parts, key=lambda name: name == "loss")
-    if not names:
-        return None
-    finite = torch.stack([torch.isfinite(parts[name].detach()).all() for name in names]).tolist()
-    return next((name for name, good in zip(names, finite, strict=True) if not good), None)
-
-
 def _bounded(s: Tensor, uem: UemConfig) -> Tensor:
     s = at_least_float32(s)
     return s.clamp(-GAIN_BOUND, GAIN_BOUND) if uem.scaling == "gain" else s

@@ -71,3 +71,9 @@ def random_gt(seed: int, batch=2, size=(64, 96)):
     g = torch.Generator().manual_seed(seed)
     gt = 2 + 60 * torch.rand((batch, 1, *size), generator=g)
     return torch.where(torch.rand(gt.shape, generator=g) < 0.3, gt, 0.0)
+
+
+def first_not_finite(parts: dict[str, torch.Tensor]) -> str | None:
+    """Name of the first part that is NaN or infinite, the total last; None where all are numbers."""
+    ordered = sorted(parts.items(), key=lambda item: item[0] == "loss")
+    return next((name for name, value in ordered if not bool(torch.isfinite(value).all())), None)

@@ -12,12 +12,13 @@ torch = pytest.importorskip("torch")
 
 from adubench.distillation.adapters import AdaptationSet  # noqa: E402
 from adubench.distillation.adu_config import DistillationConfig  # noqa: E402
-from adubench.distillation.adu_depth import TERMS, adu_losses, check_finite, gradient_shares, term_weights  # noqa: E402
+from adubench.distillation.adu_depth import TERMS, adu_losses, gradient_shares, term_weights  # noqa: E402
 from adubench.errors import UsageError  # noqa: E402
 from tests.distillation.adu_cases import (  # noqa: E402
     DECODER,
     ENCODER,
     assert_close,
+    first_not_finite,
     golden,
     leaf,
     random_gt,
@@ -175,7 +176,7 @@ def test_a_batch_without_ground_truth_still_distils():
     parts["loss"].backward()
     assert int(parts["n_valid"]) == 0
     assert [float(parts[k].detach()) for k in ("base", "response", "focal")] == [0, 0, 0]
-    assert check_finite(parts) is None
+    assert first_not_finite(parts) is None
     assert torch.isfinite(student.depth.grad).all()
 
 
@@ -184,9 +185,9 @@ def test_uncertainty_of_a_learned_gain_is_bounded():
     wild = dataclasses.replace(student, s=student.s - 1000, s_quarter=student.s_quarter - 1000)
     config = config_of(uem={"scaling": "gain"})
     adapters = AdaptationSet((ENCODER, DECODER), (ENCODER, DECODER), config)
-    assert check_finite(adu_losses(wild, teacher, random_gt(3), adapters, config)) is None
+    assert first_not_finite(adu_losses(wild, teacher, random_gt(3), adapters, config)) is None
     unbounded = adu_losses(wild, teacher, random_gt(3), adapters, DistillationConfig())
-    assert check_finite(unbounded) == "feature_encoder"
+    assert first_not_finite(unbounded) == "feature_encoder"
 
 
 def test_losses_are_float32_under_autocast():
@@ -211,14 +212,6 @@ def test_what_is_missing_is_said():
         adu_losses(student, None, gt, adapters, config)
     with pytest.raises(UsageError, match="must see the same image size"):
         adu_losses(random_output(1), random_output(2, size=(64, 128)), gt, adapters, config)
-
-
-def test_check_finite_names_the_first_bad_part_before_the_total():
-    good, bad = torch.tensor(1.0), torch.tensor(float("nan"))
-    assert check_finite({"loss": bad, "base": good, "focal": torch.tensor(float("inf"))}) == "focal"
-    assert check_finite({"loss": bad, "base": good}) == "loss"
-    assert check_finite({"loss": good, "base": good}) is None
-    assert check_finite({}) is None
 
 
 def test_gradient_shares_add_up():

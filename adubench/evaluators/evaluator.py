@@ -80,9 +80,11 @@ def evaluate(
     options = options or EvalOptions()
     _check(source, split, gt, options)
     if options.uncertainty is not None and options.uncertainty.calibration is not None:
+        from adubench.datasets.splits import load_split
         from adubench.evaluators.uncertainty_calibration import recalibrated
 
-        options = recalibrated(evaluate, source, split, protocol, gt, data_root or _root_from_environment(), options)
+        root = data_root or _root_from_environment()
+        options = recalibrated(evaluate, load_split, source, split, protocol, gt, root, options)
     maps = (
         open_maps(source, what="prediction", png_scale=options.png_scale) if isinstance(source, str | Path) else source
     )

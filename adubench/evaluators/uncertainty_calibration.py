@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def recalibrated(
     evaluate: Callable[..., Any],
+    load_split: Callable[..., Any],
     source: Any,
     split: str | None,
     protocol: str | Sequence[str] | None,
@@ -28,6 +29,7 @@ def recalibrated(
 
     Args:
         evaluate: `evaluator.evaluate`.
+        load_split: (name, root) -> split.
         source: predictions of the evaluated split; those of the calibration split are looked for there, too, unless
             the request names others.
         split: the evaluated one.
@@ -40,8 +42,6 @@ def recalibrated(
         UsageError: no split, several protocols, the same split, or a drive in both.
         DataError: nothing to fit on.
     """
-    from adubench.datasets.splits import load_split
-
     request = options.uncertainty
     assert request is not None
     assert request.calibration is not None

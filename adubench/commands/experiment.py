@@ -22,6 +22,7 @@ Examples:
   adubench experiment table4 --scale synth --data-root SYNTH -o runs/table4
   adubench experiment E8 --scale smoke --seeds 1 --data-root SYNTH -o runs/e8 --format markdown
   adubench experiment E3 --scale dev --data-root KITTI -o /shared/e3 --workers-shared /shared/e3.log
+  adubench experiment E3 --scale dev --data-root KITTI --test-root drivingstereo=DRIVINGSTEREO -o runs/e3
   adubench experiment E3 --scale full --best-of /shared/e3 --data-root KITTI -o runs/e3-full
   adubench experiment E7 --scale dev --data-root KITTI --test-root drivingstereo=DRIVINGSTEREO -o runs/e7
   adubench experiment table4 --scale full --dry-run
@@ -35,7 +36,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_PATH, help="Folder of the experiment. Default: runs/NAME-SCALE.")
 @click.option("--data-root", type=_PATH, envvar="ADUBENCH_DATA_ROOT", help="Where the data set lies.")
 @click.option("--gt", type=_PATH, help="Where the ground truth lies, if not below --data-root.")
-@click.option("--test-root", "test_roots", multiple=True, metavar="NAME=DIR", help="Root of a further test set (E7).")
+@click.option(
+    "--test-root", "test_roots", multiple=True, metavar="NAME=DIR", help="Root of a further data set (E3, E7)."
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of every run's recipe.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Runs per row. Default: the experiment's.")
 @click.option("--row", "rows", multiple=True, help="Only this row; repeatable.")

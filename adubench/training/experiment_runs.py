@@ -38,7 +38,7 @@ class Place:
     Attributes:
         root: its folder.
         data_root: training and test data.
-        test_roots: further data sets by name.
+        test_roots: further data sets by name, to be tested or trained on.
         device: `auto` or a name of torch's.
     """
 
@@ -50,6 +50,10 @@ class Place:
     def run_folder(self, run: str) -> Path:
         """Folder of a run."""
         return self.root / RUNS / run
+
+    def data_of(self, spec: RunSpec) -> Path | None:
+        """Root of the data that a run is trained and tested on: its data set's own, else the common one."""
+        return self.test_roots.get(spec.data_set, self.data_root)
 
     def teacher_folder(self, recipe: Recipe) -> Path:
         """Folder of the teacher that a recipe's student learns from."""
@@ -148,8 +152,8 @@ def run_one(experiment: Experiment, spec: RunSpec, scale: str, place: Place) -> 
     try:
         checkpoint, teacher = _train(spec, place)
         inputs = Inputs(
-            spec, checkpoint, teacher, folder, place.teacher_folder(spec.recipe) if teacher else None, place.data_root,
-            place.test_roots, place.device, place.root,
+            spec, checkpoint, teacher, folder, place.teacher_folder(spec.recipe) if teacher else None,
+            place.data_of(spec), place.test_roots, place.device, place.root,
         )  # fmt: skip
         found = measure(experiment, inputs, scale)
     except TrainingStopped:
@@ -186,7 +190,7 @@ def _train(spec: RunSpec, place: Place) -> tuple[Path, Path | None]:
         assert teacher is not None
         return teacher, None
     (checkpoint,) = train(
-        recipe, output=place.run_folder(spec.id), data_root=place.data_root, stages=("student",), teacher=teacher,
+        recipe, output=place.run_folder(spec.id), data_root=place.data_of(spec), stages=("student",), teacher=teacher,
         resume=True, device=place.device,
     )  # fmt: skip
     return checkpoint, teacher
@@ -201,7 +205,7 @@ def _shared_teacher(spec: RunSpec, place: Place) -> Path:
         stages = {"stages": ("teacher", "student") if "student" in spec.recipe.stages else ("teacher",)}
         recipe = spec.recipe.model_copy(update=stages)
         (path,) = train(
-            recipe, output=folder, data_root=place.data_root, stages=("teacher",), resume=True, device=place.device
+            recipe, output=folder, data_root=place.data_of(spec), stages=("teacher",), resume=True, device=place.device
         )
     return path
 

@@ -28,6 +28,7 @@ class Stand:
 
     def __init__(self) -> None:
         self.trained: list[str] = []
+        self.roots: list[Any] = []
         self.stop_at: str | None = None
         self.fail_at: str | None = None
 
@@ -41,6 +42,7 @@ class Stand:
         if self.fail_at == output.name:
             raise TrainingError("the loss is NaN")
         self.trained.append(f"{output.name}/{stage}")
+        self.roots.append(rest["data_root"])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
         return [path]
@@ -89,6 +91,14 @@ def test_rows_share_their_teacher_and_finished_runs_are_kept(stand: Stand, tmp_p
     assert stand.trained == before
     run_here(small(seeds=3), place, quiet)
     assert len(stand.trained) == len(before) + 1 + 6
+
+
+def test_every_data_set_is_trained_from_its_own_root(stand: Stand, tmp_path: Path) -> None:
+    expansion = expand(load_experiment("E3")[0], "dev", only=["published"])
+    place = Place(tmp_path, Path("KITTI"), {"drivingstereo": Path("DS")})
+    run_here(expansion, place, quiet)
+    assert [spec.data_set for spec in expansion.runs] == ["kitti", "drivingstereo"]
+    assert stand.roots == [Path("KITTI"), Path("KITTI"), Path("DS"), Path("DS")]  # teacher and student of each
 
 
 def test_the_index_says_what_state_each_run_is_in(stand: Stand, tmp_path: Path) -> None:

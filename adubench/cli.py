@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "Compare results, with statistics clustered by drive."),
     "analyze": ("analyze", "Look inside checkpoints: the gap between the features of student and teacher."),
     "report": ("report", "One page that shows everything about results."),
+    "bench": ("bench", "Measure speed: a network, a loader, an evaluation."),
     "sensitivity": ("sensitivity", "Show which metrics notice which fault."),
     "protocols": ("protocols", "List, show and compare evaluation protocols."),
     "list": ("list", "List the metrics, regions, recipes and networks that adubench knows."),

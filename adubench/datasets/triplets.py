@@ -155,6 +155,12 @@ class TripletPlaces:
             self._numbers[place] = frozenset(int(name) for name in names)
         return key.index in self._numbers[place]
 
+    def ends_before(self, frame: FrameKey, source: Source) -> bool:
+        """Say whether a missing neighbour lies beyond the ends of its drive, where there is nothing to be missed."""
+        key = source_key(frame, source)
+        numbers = self._numbers.get((key.drive, key.camera), frozenset())
+        return source != "s" and bool(numbers) and not min(numbers) < key.index < max(numbers)
+
     def intrinsics(self, frame: FrameKey) -> tuple[float, float, float, float]:
         """Return (fx, fy, cx, cy) of the frame's date over the image size.
 
@@ -189,6 +195,30 @@ def with_sources(
         source = next(source for source in rule.sources if not places.has(dropped[0], source))
         raise DataError(f"no frame has all its sources: {_missing(dropped[0], source, source_key(dropped[0], source))}")
     return tuple(kept), tuple(dropped)
+
+
+def check_complete(places: TripletPlaces, frames: tuple[FrameKey, ...], rule: TripletRule) -> None:
+    """Refuse frames that are not on disk, and gaps: a missing image that is not beyond the end of its drive.
+
+    Raises:
+        DataError: naming the first, with the number of all.
+    """
+    absent = [frame for frame in frames if not places.has(frame, 0)]
+    if absent:
+        raise DataError(
+            f"{len(absent)} of {len(frames)} frames are not on disk, first {absent[0].name}: unpack whole drives, or "
+            "train on a list of those that are there."
+        )
+    gaps = [
+        (frame, source)
+        for frame in frames
+        for source in rule.sources
+        if not places.has(frame, source) and not places.ends_before(frame, source)
+    ]
+    if gaps:
+        frame, source = gaps[0]
+        more = f" {len(gaps) - 1} more are missing." if len(gaps) > 1 else ""
+        raise DataError(f"{_missing(frame, source, source_key(frame, source))}{more}")
 
 
 def check_intrinsics(values: tuple[float, float, float, float], where: str) -> tuple[float, float, float, float]:

@@ -11,7 +11,7 @@ import torch
 from adubench.datasets.kitti import KittiRaw
 from adubench.datasets.motion import check_motion
 from adubench.datasets.splits import load_split
-from adubench.datasets.triplets import TripletPlaces, TripletRule, with_sources
+from adubench.datasets.triplets import TripletPlaces, TripletRule, check_complete, with_sources
 from adubench.distillation.sub_depth import SubDepthConfig
 from adubench.errors import CheckpointError, DataError, UsageError
 from adubench.models.monodepth2 import DepthDecoder
@@ -131,15 +131,15 @@ def _take(network: DepthNetwork, start: DepthNetwork, name: str) -> None:
     own, theirs = network.state_dict(), start.state_dict()
     for key, value in own.items():
         given = theirs.get(key)
-        if given is None or given.shape[1:] != value.shape[1:] or len(given) > len(value):
+        fits = given is not None and (
+            given.shape == value.shape or (given.shape[1:] == value.shape[1:] and (len(given), len(value)) == (1, 2))
+        )
+        if not fits:
             raise CheckpointError(
                 f"{name}: does not hold a {network.config.get('base', network.family)} network of this recipe ({key} "
                 "is missing or of another shape)."
             )
-        if given.ndim:
-            value[: len(given)] = given
-        else:
-            value.copy_(given)
+        (value if given.shape == value.shape else value[:1]).copy_(given)
     network.load_state_dict(own)
 
 
@@ -280,7 +280,7 @@ def find_triplets(recipe: Recipe, data_root: Path | None) -> TripletFrames:
 
     Raises:
         UsageError: no data root.
-        DataError: no target with all its sources, a camera that stands still, or an image that cannot be read.
+        DataError: a missing target or neighbour, a camera that stands still, or an image that cannot be read.
     """
     section, name = recipe.self_supervised, recipe.data.train
     if data_root is None:
@@ -297,15 +297,16 @@ def find_triplets(recipe: Recipe, data_root: Path | None) -> TripletFrames:
             f"split '{name}': SynthDrive's cameras are not KITTI's; set self_supervised.per_drive_intrinsics: true."
         )
     rule, places = triplet_rule(section), TripletPlaces(KittiRaw(data_root))
-    frames, dropped = with_sources(places, split.frames, rule)
-    if not frames:
+    if not split.frames:
         raise DataError(f"split '{name}' has no frames: choose another --set data.train, or make the data.")
+    check_complete(places, split.frames, rule)
+    frames, dropped = with_sources(places, split.frames, rule)
     if rule.offsets and section.check_motion:
         check_motion(places, frames, offset=min(rule.offsets, key=lambda offset: (abs(offset), -offset)))
     samples = TripletSet(places, frames, rule, recipe.seed)
     samples.sample(0, 0)  # an unreadable first file, intrinsics that are no intrinsics
     notes = () if not dropped else (
-        f"{len(dropped)} frames left out: without all their sources (first {dropped[0].name})",
+        f"{len(dropped)} frames left out: at the end of a drive, without a neighbour (first {dropped[0].name})",
     )  # fmt: skip
     return TripletFrames(split.name, samples, len(split.frames), _digest(frames), (*split.notes, *notes), notes)
 

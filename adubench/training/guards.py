@@ -115,6 +115,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def memory_error(recipe: Recipe, train: TrainSection, stage: str, *, step: int, micro_batch: int) -> TrainingError:
     """Say what takes less memory, in the order in which it should be tried, leaving out what is already on."""
     network = recipe.teacher if stage == "teacher" else recipe.student
+    if recipe.self_supervision:
+        return _memory_of_disparity(recipe, train, stage, step=step, micro_batch=micro_batch)
     options = []
     if micro_batch > 1:
         options.append(f"train.accumulate={train.accumulate * 2} (batch {micro_batch} becomes {micro_batch // 2})")
@@ -129,6 +131,21 @@ def memory_error(recipe: Recipe, train: TrainSection, stage: str, *, step: int, 
         f"out of memory in step {step} of the {stage}, {micro_batch} samples of {recipe.input.height} x "
         f"{recipe.input.width} at a time. The state before the step is kept. Use --set with one of: "
         f"{'; '.join(options)}."
+    )
+
+
+def _memory_of_disparity(
+    recipe: Recipe, train: TrainSection, stage: str, *, step: int, micro_batch: int
+) -> TrainingError:
+    section, options = recipe.self_supervised, []
+    if micro_batch > 1:
+        options.append(f"train.accumulate={train.accumulate * 2} (batch {micro_batch} becomes {micro_batch // 2})")
+    if train.precision == "fp32":
+        options.append("train.precision=bf16")
+    options.append(f"self_supervised.height / self_supervised.width below {section.height} x {section.width}")
+    return TrainingError(
+        f"out of memory in step {step} of the {stage}, {micro_batch} samples of {section.height} x {section.width} at a "
+        f"time. The state before the step is kept. Use --set with one of: {'; '.join(options)}."
     )
 
 

@@ -131,16 +131,18 @@ def _take(network: DepthNetwork, start: DepthNetwork, name: str) -> None:
     own, theirs = network.state_dict(), start.state_dict()
     for key, value in own.items():
         given = theirs.get(key)
-        fits = given is not None and (
-            given.shape == value.shape or (given.shape[1:] == value.shape[1:] and (len(given), len(value)) == (1, 2))
-        )
-        if not fits:
+        if given is None or not (given.shape == value.shape or _is_head(given, value)):
             raise CheckpointError(
                 f"{name}: does not hold a {network.config.get('base', network.family)} network of this recipe ({key} "
                 "is missing or of another shape)."
             )
         (value if given.shape == value.shape else value[:1]).copy_(given)
     network.load_state_dict(own)
+
+
+def _is_head(given: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether these are weights of the same head with one channel and with two."""
+    return own.ndim > 0 and given.shape[1:] == own.shape[1:] and (len(given), len(own)) == (1, 2)
 
 
 def pose_config(section: SelfSupervisedSection) -> dict[str, Any] | None:

@@ -24,6 +24,9 @@ _COLOURS = np.array(
 )
 
 
+_WITHOUT_TRUTH = (("prediction", "depth"), ("teacher", "teacher"))
+
+
 def check_trackers(names: Sequence[str]) -> None:
     """Refuse trackers whose package is not installed.
 
@@ -50,9 +53,15 @@ def pictures(batch: Mapping[str, Any], maps: Mapping[str, Tensor], *, count: int
     Returns:
         name -> uint8 [n, H, W, 3]. Depths share one logarithmic scale, near is bright.
     """
+    depth = maps["depth"][:count].float().cpu()
+    if "colour/0/0" in batch:  # triplets: 8-bit images, and no ground truth
+        drawn = {"input": batch["colour/0/0"][:count].cpu().numpy()}
+        low, high = 1.0, max(float(depth.max()), 2.0)
+        return drawn | {
+            name: _depth(maps[key][:count].float().cpu(), low, high) for name, key in _WITHOUT_TRUTH if key in maps
+        }
     drawn = {"input": _image(batch["image"][:count])}
     gt = batch["gt"][:count].float().cpu()
-    depth = maps["depth"][:count].float().cpu()
     low, high = 1.0, max(float(gt.max()), 2.0)
     drawn["ground_truth"] = _depth(gt, low, high) * (gt > 0).permute(0, 2, 3, 1).numpy().astype(np.uint8)
     drawn["prediction"] = _depth(depth, low, high)

@@ -213,11 +213,15 @@ def speed_blocks(reports: dict[str, Report]) -> dict[str, str]:
         "bootstrap": _bootstrap,
         "regions": _regions,
         "synthdrive": _synthdrive,
+        "network": _network,
+        "network-gpu": _network_gpu,
         "adapters": _adapters,
         "loader": _loader,
     }
     blocks = {
-        f"performance-{name}": maker(reports[name]) if name in reports else NOT_MEASURED
+        f"performance-{name}": maker(reports[source])
+        if (source := name.removesuffix("-gpu")) in reports
+        else NOT_MEASURED
         for name, maker in makers.items()
     }
     blocks["performance-machine"] = _machine(reports)
@@ -324,6 +328,67 @@ def _synthdrive(report: Report) -> str:
         for size, rate in report["slowest_scene"].items()
     ]
     return markdown(SPEED_HEAD, rows, numbers=False) + "\n\nFrames per second of CPU time on one core."
+
+
+def _network(report: Report) -> str:
+    rows = []
+    for run in report["forward"]:
+        ceiling = f" (products alone: {run['ceiling']:.2f} x)"
+        rows.append(_at_least("N1", f"forward, {run['workload']}", run["ratio"], run["goal"], ceiling))
+        off = f"{run['difference']:.0e} (largest value {run['worst']:.0e})"
+        rows.append(_line("", "its difference, relative", off, "<= 1e-6", run["difference"] <= 1e-6))
+    counts = report["operations"]
+    if counts is not None:
+        ours, plain = counts["forms"]["ours"], counts["forms"]["published form"]
+        what = f"device operations of a forward, {counts['workload']} (published form: {plain['operations']})"
+        few = ours["operations"] <= counts["goal"]
+        rows.append(_line("N2", what, str(ours["operations"]), f"<= {counts['goal']}", few))
+        what = f"masks and biases made in it (published form: {plain['rebuilt']})"
+        rows.append(_line("N2", what, str(ours["rebuilt"]), "0", ours["rebuilt"] == 0))
+    for run in report["memory"]:
+        value = f"{run['ratio']:.2f} ({run['mib']['ours']:.0f} of {run['mib']['published form']:.0f} MiB)"
+        what = f"inference, peak above the weights, {run['workload']}: ours / published form"
+        rows.append(_line("N5", what, value, "<= 1.0", run["reached"]))
+    for run in report["arithmetic"]:
+        plain = run["networks"]["plain"]
+        what = f"{run['workload']}: {plain['gflop']:.3f} GFLOP, {plain['parameters']:,} parameters; as the formulas"
+        rows.append(_line("N6", what, f"uncertainty head {100 * run['more']:+.3f} %", "<= 0.1 %", run["reached"]))
+    for run in report["training"]:
+        mib = run["mib"]
+        value = f"{run['ratio']:.2f} x ({mib['ours']:.0f} of {mib['published form']:.0f} MiB)"
+        rows.append(_line("", f"{run['workload']} (memory: gradients included)", value, "", None))
+    parts = {
+        "N1 of tiny07": any(run["workload"].startswith("tiny07") for run in report["forward"]),
+        "N1 of large07": any(run["workload"].startswith("large07") for run in report["forward"]),
+        "N2": counts is not None,
+        "N5": bool(report["memory"]),
+        "training steps": bool(report["training"]),
+    }
+    missing = ", ".join(name for name, there in parts.items() if not there)
+    table = markdown(SPEED_HEAD, rows, numbers=False)
+    return f"{table}\n\nNot in this report: {missing}." if missing else table
+
+
+def _network_gpu(report: Report) -> str:
+    gpu = report.get("gpu") or {"measured": False, "reason": "not measured"}
+    if not gpu["measured"]:
+        reason = str(gpu["reason"])
+        return f"N3 (>= 1.3 x at equal precision, >= 3 x at best) and N4 (>= 0.30 of the roofline): {reason}."
+    rows = []
+    for variant in dict.fromkeys(row["variant"] for row in gpu["rows"]):
+        found = gpu[variant]
+        rows.append(_at_least("N3", f"{variant}, batch 1, float32", found["N3_equal"], 1.3))
+        rows.append(_at_least("N3", f"{variant}, batch 1, best", found["N3_best"], 3.0))
+        rows.append(_at_least("N4", f"{variant}, bf16, batch 8, share of the roofline", found["N4"], 0.30, unit=""))
+    times = [
+        [
+            row["variant"], row["form"], row["precision"], str(row["batch"]), "yes" if row["flip"] else "",
+            *(("", "", "") if row["ms"] is None else (f"{row['ms']:.2f}", f"{row['fps']:.1f}", f"{row['mib']:.0f}")),
+        ]
+        for row in gpu["rows"]
+    ]  # fmt: skip
+    head = ["network", "form", "precision", "batch", "flip", "ms", "frames/s", "MiB"]
+    return f"{gpu['device']}.\n\n{markdown(SPEED_HEAD, rows, numbers=False)}\n\n{markdown(head, times)}"
 
 
 def _adapters(report: Report) -> str:

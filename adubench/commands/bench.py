@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _PATH = click.Path(path_type=Path)
-_JSON: Any = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_THREADS: Any = click.option(
+_JSON: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_THREADS: Decorator = click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Of torch, on the CPU."
 )
 EPILOG = """
@@ -31,7 +33,7 @@ def command() -> None:
     """Measure speed on this machine: medians with their spread. The ratios of the design are in benchmarks/."""
 
 
-def _rounds(default: int) -> Any:
+def _rounds(default: int) -> Decorator:
     return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help="Counted rounds.")
 
 

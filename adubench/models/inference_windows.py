@@ -17,7 +17,7 @@ from adubench.models.windows import TOKENS, enter_windows, kept, partition
 if TYPE_CHECKING:
     from adubench.models.windows import WindowOrder
 
-HIDDEN_CELLS = 2_000_000  # of a slice of the MLP's hidden layer: 8 MB in float32
+HIDDEN_CELLS = 3_000_000  # of a slice of the MLP's hidden layer: 12 MB in float32
 WHOLE_CELLS = 6_000_000  # hidden layers up to here are not sliced: there is nothing to gain
 _PLACES = ("cpu", "cuda")
 

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tests.checkpoints import MONODEPTH2, NEWCRFS, make_checkpoint, save_image  # noqa: E402
+from tests.conftest import assert_one_sentence  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,17 @@ def test_the_numbers_are_those_of_predicting_first(evaluated, call, place, tmp_p
     assert call("predict", place / "nc.safetensors", *args).returncode == 0
     first, _ = evaluated(tmp_path / "first")
     assert first["summary"]["abs_rel"] == pytest.approx(direct["summary"]["abs_rel"], rel=1e-5)
+
+
+def test_disagreement_with_the_mirrored_image_is_a_baseline(evaluated, call, place):
+    with_flip, _ = evaluated("nc.safetensors", "--uncertainty", "--flip-disagreement")
+    flip = with_flip["uncertainty"]["baselines"]["flip"]
+    assert 0 < flip["nause_abs_rel"] < 2
+    without, _ = evaluated("nc.safetensors", "--uncertainty")
+    assert not without["uncertainty"]["baselines"].get("flip")
+    assert without["summary"] == with_flip["summary"]
+    args = ("--split", "synthdrive", "--data-root", place / "sd", "--uncertainty", "--flip-disagreement")
+    assert_one_sentence(call("eval", place / "teacher.safetensors", *args), 2, "change places in a mirrored pair")
 
 
 def test_a_teacher_reads_the_other_camera(evaluated, call, place, tmp_path):

@@ -144,8 +144,8 @@ def _memory_of_disparity(
         options.append("train.precision=bf16")
     options.append(f"self_supervised.height / self_supervised.width below {section.height} x {section.width}")
     return TrainingError(
-        f"out of memory in step {step} of the {stage}, {micro_batch} samples of {section.height} x {section.width} at a "
-        f"time. The state before the step is kept. Use --set with one of: {'; '.join(options)}."
+        f"out of memory in step {step} of the {stage}, {micro_batch} samples of {section.height} x {section.width} at "
+        f"a time. The state before the step is kept. Use --set with one of: {'; '.join(options)}."
     )
 
 

@@ -431,3 +431,27 @@ def test_a_dry_run_asks_for_no_weights(synth, tmp_path, monkeypatch):
     monkeypatch.setattr(timm, "create_model", watched)
     found = estimate(load_recipe("monodepth2-m", ["self_supervised.height=64", "self_supervised.width=64"]), "student")
     assert found.parameters["network"] == 11_176_512 + 3_152_724
+
+
+def test_pictures_of_triplets_need_no_ground_truth(drive):
+    from adubench.training.trackers import pictures
+
+    recipe = distilled(f"data.train={drive / 'list.txt'}", "self_supervised.per_drive_intrinsics=false", *WEIGHTED)
+    objective = stage_objective(recipe, "student", build_network(recipe, "teacher")).train()
+    batch = batch_of(recipe, drive)
+    drawn = pictures(batch, objective.pictures(batch), count=1)
+    assert {name: image.shape for name, image in drawn.items()} == dict.fromkeys(
+        ("input", "prediction", "teacher"), (1, 64, 64, 3)
+    )
+    assert objective.network.training
+    assert not objective.teacher.training
+
+
+def test_advice_when_memory_runs_out_names_keys_of_this_method():
+    from adubench.training.guards import memory_error
+
+    recipe = load_recipe("sub-depth-monodepth2")
+    text = str(memory_error(recipe, recipe.train, "student", step=3, micro_batch=12))
+    assert "train.accumulate=2" in text
+    assert "self_supervised.height" in text
+    assert "student.activation_checkpointing" not in text

@@ -14,6 +14,9 @@ from adubench.training.run_folder import POSE
 if TYPE_CHECKING:
     from adubench.models.interface import DepthNetwork
 
+#: Family in the zoo -> name of its importer, where they differ.
+_IMPORTER = {"densedepth": "tie-kd"}
+
 
 def import_official(
     family: str, path: Path, output: Path, *, max_depth: float | None = None, dataset: str = "kitti"
@@ -67,9 +70,10 @@ def export_official(checkpoint: Path, output: Path, *, family: str = "auto") -> 
         CheckpointError: the network has no official form.
     """
     network, info = load_network(checkpoint)
-    if family not in ("auto", info.family):
-        raise UsageError(f"{checkpoint}: holds a network of family '{info.family}', not '{family}'.")
-    content = _official(network, info.family, checkpoint)
+    own = _IMPORTER.get(info.family, info.family)
+    if family not in ("auto", own):
+        raise UsageError(f"{checkpoint}: holds a network of family '{own}', not '{family}'.")
+    content = _official(network, own, checkpoint)
     if set(content) == {"encoder", "depth"}:
         content |= _official_helpers(checkpoint, info)
         files = {output / f"{name}.pth": part for name, part in content.items()}

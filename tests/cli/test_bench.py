@@ -85,6 +85,7 @@ def test_faults_are_sentences(run, args, words):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_loader(tmp_path):
     from adubench.datasets.synthdrive.writer import write_dataset
     from adubench.recipes.recipe import load_recipe

@@ -455,3 +455,21 @@ def test_advice_when_memory_runs_out_names_keys_of_this_method():
     assert "train.accumulate=2" in text
     assert "self_supervised.height" in text
     assert "student.activation_checkpointing" not in text
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(synth, tmp_path):
+    """Losses are means over all processes, and no process waits for a gradient that never comes."""
+    from tests.training.test_processes import TRAIN, launch
+
+    code = tmp_path / "go.py"
+    code.write_text(TRAIN.replace('"demo"', '"demo-monodepth2"'))
+    changes = (*TINY, "train.batch_size=4", "train.sync_batch_norm=true")
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        done = launch(code, folder, synth, *changes, processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = [json.loads(line) for line in (folder / "student/log.jsonl").read_text().splitlines()]
+        found.append([line["loss"] for line in lines if line["event"] == "step"])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

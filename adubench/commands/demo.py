@@ -133,7 +133,7 @@ def _make_data(root: Path, drives: int, frames: int, size: tuple[int, int], seed
     from adubench.commands._options import progress_bar
     from adubench.datasets.synthdrive import write_dataset
 
-    with progress_bar("rendering") as progress:
+    with progress_bar("rendering") as bar:
         info = write_dataset(
             root,
             drives=drives,
@@ -141,10 +141,24 @@ def _make_data(root: Path, drives: int, frames: int, size: tuple[int, int], seed
             size=size,
             seed=seed,
             workers=workers or os.cpu_count() or 1,
-            progress=progress,
+            progress=bar or _lines("rendering"),
         )
     counts = ", ".join(f"{len(names)} {part}" for part, names in info.splits.items())
     click.echo(f"drives: {counts}; weak light: {len(info.weak_light)}")
+
+
+def _lines(what: str) -> Callable[[int, int], None]:
+    """Return a progress function that writes a line for every tenth: for logs, where no bar can move."""
+    told = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        tenth = 10 * done // max(total, 1)
+        if tenth > told:
+            told = tenth
+            click.echo(f"{what}: {done}/{total}", err=True)
+
+    return tell
 
 
 def _predict(root: Path, output: Path) -> list[Path]:

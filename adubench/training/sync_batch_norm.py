@@ -6,7 +6,7 @@ their names, so that checkpoints do not know of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -49,8 +49,27 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
 
 
+class GlobalBatchNormAct2d(GlobalBatchNorm2d):
+    """The same for timm's `BatchNormAct2d` (MobileNetV2, EfficientNet), which drops out and activates as well."""
+
+    def __init__(self, source: nn.BatchNorm2d) -> None:
+        super().__init__(
+            source.num_features,
+            eps=source.eps,
+            momentum=source.momentum,
+            affine=source.affine,
+            track_running_stats=source.track_running_stats,
+        )
+        self.drop, self.act = cast("nn.Module", source.drop), cast("nn.Module", source.act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise, drop out, activate."""
+        out: Tensor = self.act(self.drop(super().forward(x)))
+        return out
+
+
 def convert_batch_norm(module: nn.Module) -> nn.Module:
-    """Replace every `nn.BatchNorm2d` below a module, in place; weights and buffers are shared, not copied.
+    """Replace every `nn.BatchNorm2d`, and timm's with an activation, in place; weights and buffers are shared.
 
     Returns:
         The module; another one only if it is a batch normalisation itself.
@@ -63,6 +82,10 @@ def convert_batch_norm(module: nn.Module) -> nn.Module:
             affine=module.affine,
             track_running_stats=module.track_running_stats,
         )
+        twin._parameters, twin._buffers, twin.training = module._parameters, module._buffers, module.training
+        return twin
+    if isinstance(module, nn.BatchNorm2d) and hasattr(module, "act") and not isinstance(module, GlobalBatchNormAct2d):
+        twin = GlobalBatchNormAct2d(module)
         twin._parameters, twin._buffers, twin.training = module._parameters, module._buffers, module.training
         return twin
     for name, child in module.named_children():

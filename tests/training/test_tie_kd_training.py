@@ -305,6 +305,25 @@ def test_a_student_continues_from_a_checkpoint_of_its_own_kind(student, synth, t
         build_network(student(f"model.init=checkpoint:{written}", "model.n_bins=9"), "student")
 
 
+def test_batch_norm_over_processes_reaches_timms_norms_with_activation():
+    from copy import deepcopy
+
+    from adubench.training.sync_batch_norm import GlobalBatchNorm2d, convert_batch_norm
+
+    torch.manual_seed(0)
+    plain = densedepth.student_encoder("mobilenetv2").blocks[1]
+    twin = convert_batch_norm(deepcopy(plain))
+    norms = [m for m in twin.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert all(isinstance(m, GlobalBatchNorm2d) for m in norms)
+    x = torch.randn(2, 16, 8, 8)
+    for train_mode in (True, False):
+        plain.train(train_mode)
+        twin.train(train_mode)
+        torch.testing.assert_close(twin(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert twin.state_dict().keys() == plain.state_dict().keys()
+
+
 def nyu_tree(root):
     """Two training scenes and a test scene in BTS's layout, at NYU's size."""
     rng = np.random.default_rng(0)

@@ -361,7 +361,8 @@ def _network(report: Report) -> str:
         "N1 of tiny07": any(run["workload"].startswith("tiny07") for run in report["forward"]),
         "N1 of large07": any(run["workload"].startswith("large07") for run in report["forward"]),
         "N2": counts is not None,
-        "N5": bool(report["memory"]),
+        "N5 of tiny07": any(run["workload"].startswith("tiny07") for run in report["memory"]),
+        "N5 of large07": any(run["workload"].startswith("large07") for run in report["memory"]),
         "training steps": bool(report["training"]),
     }
     missing = ", ".join(name for name, there in parts.items() if not there)

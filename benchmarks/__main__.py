@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("evaluation", "startup", "export", "bootstrap", "regions", "synthdrive", "adapters", "network", "loader")
+NAMES = ("evaluation", "startup", "export", "bootstrap", "regions", "synthdrive", "adapters", "loader", "network")
 
 if __name__ == "__main__":
     for name in NAMES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,9 @@ def command(recipe_name: str, overrides: tuple[str, ...], dry_run: bool, **optio
         recipe, output=output, data_root=root, stages=stages, teacher=options["teacher"], resume=options["resume"],
         device=options["device"],
     )  # fmt: skip
-    for path in written:
-        click.echo(f"written: {path}", err=True)
+    if os.environ.get("RANK", "0") == "0":  # one of the processes of a launch speaks for all
+        for path in written:
+            click.echo(f"written: {path}", err=True)
     return 0
 
 

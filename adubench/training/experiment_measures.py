@@ -171,7 +171,8 @@ def _score(inputs: Inputs, found: Measured, *, regions: bool, uncertainty: bool)
 
 
 def _window(inputs: Inputs) -> bool:
-    return inputs.spec.recipe.data.kb_crop
+    recipe = inputs.spec.recipe
+    return recipe.data.kb_crop and not recipe.self_supervision
 
 
 def _evaluate(inputs: Inputs, predictions: Path, options: EvalOptions) -> EvaluationResult:

@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from adubench.errors import UsageError
-from adubench.recipes.schema import Recipe, Section
+from adubench.recipes.schema import Recipe
+from adubench.recipes.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

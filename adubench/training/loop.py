@@ -91,7 +91,11 @@ class Trainer:
         if self.train.compile:
             self.objective.network.compile()
         self.sampler = EpochSampler(
-            len(stage.data.samples), self.recipe.seed, self.train.batch_size, rank=rank(), world=world_size(),
+            len(stage.data.samples),
+            self.recipe.seed,
+            self.train.batch_size,
+            rank=rank(),
+            world=world_size(),
             drop_last=self.recipe.self_supervision,  # Monodepth2, trainer.py
         )
         self.steps_per_epoch = self.sampler.steps

@@ -14,7 +14,7 @@ from adubench.training.build import (  # noqa: E402
     stage_objective,
 )
 from adubench.training.checkpoint import CheckpointInfo, load_network, save_checkpoint  # noqa: E402
-from adubench.training.objectives import OBJECTIVES, needs_pairs  # noqa: E402
+from adubench.training.objectives import needs_pairs  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

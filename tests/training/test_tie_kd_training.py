@@ -35,7 +35,7 @@ from adubench.training.plan import plan_training  # noqa: E402
 from adubench.training.run import train  # noqa: E402
 from adubench.training.sampler import EpochSampler  # noqa: E402
 from adubench.training.schedules import first_beta, lr_factor  # noqa: E402
-from adubench.training.tie_kd_build import tie_kd_config  # noqa: E402
+from adubench.training.tie_kd_build import build_model_objective, tie_kd_config  # noqa: E402
 from adubench.training.tie_kd_objectives import AdaBinsTraining, BTSTraining  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_student")
@@ -446,3 +446,7 @@ def test_adabins_trains(tmp_path):
     stepped = losses(tmp_path / "run")[0]
     assert stepped["loss"] == pytest.approx(stepped["silog"] + 0.1 * stepped["chamfer"], rel=1e-5)
     assert AdaBinsTraining(network).min_depth == 0.001
+    objective = build_model_objective(recipe, network)
+    objective({"image": torch.randn(2, 3, 352, 384), "gt": torch.full((2, 1, 352, 384), 9.0)}, 0)["loss"].backward()
+    idle = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle, "several processes would wait for their gradients"

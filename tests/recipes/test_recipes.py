@@ -117,7 +117,7 @@ def test_the_digest_is_of_what_decides_the_weights() -> None:
         ("base: demo\ninput.height: 100\n", 2, "100 is no multiple of 32"),
         ("base: demo\ntrain.accumulate: 3\n", 2, "cannot be split into 3 equal micro-batches"),
         ("base: demo\nstudent: {encoder: mini, init: teacher}\n", 2, "cannot take the weights of a teacher"),
-        ("base: demo\nstudent.init: imagenet\n", 2, "there are no ImageNet weights for encoder small"),
+        ("base: demo\nstudent.init: imagenet\n", 2, "there are no ImageNet weights for encoder micro"),
         ("base: demo\ndistill.adapter.kind: identity\nstudent.encoder: mini\n", 2, "identity needs equal channels"),
         ("base: demo\ndistill.uem.s_min: 9.0\n", 2, "s_min 9.0 must be below s_max 4.0"),
         ("base: demo\ntrain.betas: [0.9]\n", 2, "expected a list of another length"),

@@ -52,7 +52,7 @@ def test_rows_of_table_4_change_exactly_the_named_keys() -> None:
 
 def test_scales() -> None:
     experiment = load_experiment("table4")[0]
-    for scale, encoder in zip(SCALE_NAMES, ("large07", "tiny07", "small", "mini"), strict=True):
+    for scale, encoder in zip(SCALE_NAMES, ("large07", "tiny07", "micro", "mini"), strict=True):
         recipe = expand(experiment, scale, seeds=1).runs[0].recipe
         assert recipe.student.encoder == recipe.teacher.encoder == encoder
     assert expand(experiment, "dev").runs[0].recipe.train.epochs == 5

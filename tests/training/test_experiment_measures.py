@@ -59,6 +59,8 @@ def test_the_log_gives_scores_per_epoch_and_shares(tmp_path: Path) -> None:
         "curve:focal_gradient_share_end": 0.2,
         "curve:steps_to_5_percent": 15.0,
         "curve:auc": pytest.approx(9.25),
+        "curve:first": 10.0,
+        "curve:last": 9.0,
     }
 
 

@@ -199,7 +199,7 @@ def test_a_folder_with_a_run_is_not_written_over(recipe, synth, tmp_path):
     before = last.read_bytes()
     with pytest.raises(UsageError, match=r"holds a student run.*finished.*--resume"):
         run(chosen, synth, tmp_path / "run")
-    with pytest.raises(UsageError, match=r"train\.lr: 0\.001 there, 0\.5 now"):
+    with pytest.raises(UsageError, match=r"train\.lr: 0\.002 there, 0\.5 now"):
         run(recipe(*SUPERVISED, "train.steps=2", "train.lr=0.5"), synth, tmp_path / "run", resume=True)
     assert run(chosen, synth, tmp_path / "run", resume=True) == [last]
     assert last.read_bytes() == before

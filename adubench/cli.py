@@ -17,7 +17,7 @@ from adubench.errors import AdubenchError
 # name -> (module below adubench.commands, what --help says). The help text lives here so that
 # `adubench --help` does not import the commands.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("demo", "The whole path on the embedded dataset, in two minutes."),
+    "demo": ("demo", "The whole path on the embedded dataset, in some minutes."),
     "data": ("data", "Make, check, pack and list datasets and splits."),
     "train": ("train", "Train a recipe: teacher, then student."),
     "experiment": ("experiment", "Run an experiment: variants x seeds, one table with statistics."),

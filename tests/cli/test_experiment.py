@@ -343,11 +343,11 @@ def test_a_real_smoke_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.slow
 def test_table4_at_smoke_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All rows of Table 4, one seed, trained and scored for real: half a minute on two cores."""
-    run(capsys, "data", "synth", tmp_path / "data", "--drives", 3, "--frames", 14, "--size", "96x320")
+    """All rows of Table 4, one seed, four steps each, trained and scored for real."""
+    run(capsys, "data", "synth", tmp_path / "data", "--drives", 3, "--frames", 12, "--size", "96x320")
     code, out, err = run(
         capsys, "experiment", "table4", "--scale", "smoke", "--seeds", 1, "--data-root", tmp_path / "data",
-        "-o", tmp_path / "t", "--format", "json",
+        "-o", tmp_path / "t", "--format", "json", "--set", "train.steps=4",
     )  # fmt: skip
     assert code == 0, err
     table = json.loads(out)
@@ -365,13 +365,14 @@ def test_table4_at_smoke_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.slow
 def test_gaps_over_time_and_curves_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Milestones with adapters, gradient shares in the log, and the tables made of them."""
-    run(capsys, "data", "synth", tmp_path / "data", "--drives", 3, "--frames", 14, "--size", "96x320")
+    run(capsys, "data", "synth", tmp_path / "data", "--drives", 3, "--frames", 12, "--size", "96x320")
     common = ("--scale", "smoke", "--seeds", 1, "--data-root", tmp_path / "data", "--format", "json")
     few = ("--set", "train.steps=4", "--set", "validate.every=2", "--set", "log.every=1")
-    code, out, err = run(capsys, "experiment", "E6", *common, *few, "--row", "conv1x1", "-o", tmp_path / "e6")
+    times = ("--set", "checkpoint.milestones=[0]")
+    code, out, err = run(capsys, "experiment", "E6", *common, *few, *times, "--row", "conv1x1", "-o", tmp_path / "e6")
     assert code == 0, err
     (detail,) = json.loads(out)["details"]
-    assert len(detail["rows"]) == 2 * 4 * 8  # rows, times, levels
+    assert len(detail["rows"]) == 2 * 2 * 8  # rows, times (before and after), levels
     assert all(value is not None for _, values in detail["rows"] for value in values)
     best = "gamma 2.0, granularity image, score linear"
     code, out, err = run(capsys, "experiment", "E2", *common, *few, "--row", best, "-o", tmp_path / "e2")

@@ -117,7 +117,7 @@ def test_baselines():
     errors = S.pixel_errors(gt, np.maximum(pred, 0.1))
     distance = rng.uniform(0, 30, 4000)
     found = S.baseline_curves(errors, pred, edge_distance=distance, frame="a")
-    assert tuple(found) == S.BASELINES
+    assert tuple(found) == tuple(name for name in S.BASELINES if name != "flip")  # which needs a mirrored prediction
     assert found["depth"].naurg[1] > 0.2  # errors grow with distance
     assert abs(found["random"].naurg[0] - 1 / (2 * S.STEPS)) < 0.05
     np.testing.assert_allclose(found["edge"].curve, S.sparsify(errors, -distance).curve)

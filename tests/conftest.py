@@ -8,8 +8,8 @@ from pathlib import Path
 # Two test processes with as many threads each as there are cores would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from adubench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from adubench.reports.tables import Table
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -75,3 +77,12 @@ def stdout_console(**settings: Any) -> Any:
             raise BrokenPipeError
 
     return Piped(**settings)
+
+
+def render_tables(tables: Sequence[Table], form: str, output: Path | None) -> str:
+    """Render tables in a format; `rich` takes the terminal's width and colours unless it goes to a file."""
+    from adubench.reports.formats import RENDERERS, render_rich
+
+    if form != "rich":
+        return RENDERERS[form](tables)
+    return render_rich(tables) if output is not None else render_rich(tables, **terminal())

@@ -87,29 +87,22 @@ def features_command(
     if output is None:
         click.echo(text, nl=False)
         return
-    from adubench.io.atomic import atomic_path
+    from adubench.io.atomic import write_text
 
-    with atomic_path(output) as target:
-        target.write_text(text, encoding="utf-8")
+    write_text(output, text)
     click.echo(f"written: {output}", err=True)
 
 
 def _render(found: dict[str, Any], form: str, output: Path | None) -> str:
     import json
 
+    from adubench.commands._options import render_tables
     from adubench.reports.features import feature_tables
-    from adubench.reports.formats import RENDERERS, render_rich
 
     if form == "json":
         return json.dumps(_finite(found), indent=1, allow_nan=False) + "\n"
     tables = feature_tables(found)
-    if form != "rich":
-        return RENDERERS[form](tables)
-    if output is not None:
-        return render_rich(tables)
-    from adubench.commands._options import terminal
-
-    return render_rich(tables, **terminal())
+    return render_tables(tables, form, output)
 
 
 def _finite(value: Any) -> Any:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from adubench.evaluators.comparison import Comparison
     from adubench.evaluators.result import EvaluationResult
-    from adubench.reports.tables import Table
 
 FORMATS = ("rich", "markdown", "latex", "csv", "json")
 EPILOG = """
@@ -115,7 +114,7 @@ def _by_method(
     out: tuple[str, str, Path | None],
 ) -> int:
     """Compare methods by their runs."""
-    from adubench.commands._options import refuse_input_as_output
+    from adubench.commands._options import refuse_input_as_output, render_tables
     from adubench.errors import UsageError
     from adubench.evaluators.comparison_model import Options
     from adubench.evaluators.methods import compare_methods
@@ -140,7 +139,7 @@ def _by_method(
     if form == "json":
         _emit(_json(comparison.to_dict()), output)
     else:
-        _emit(_text(methods_tables(comparison, style), form, output), output)
+        _emit(render_tables(methods_tables(comparison, style), form, output), output)
     return 0
 
 
@@ -166,6 +165,7 @@ def _published_only(published: bool, protocol: str | None, form: str, style: str
         raise UsageError(
             "nothing to compare: give results of adubench eval, or --published --protocol NAME to list published ones."
         )
+    from adubench.commands._options import render_tables
     from adubench.reports.published import published_json, published_tables, select_protocol
 
     rows = select_protocol(protocol)
@@ -174,7 +174,7 @@ def _published_only(published: bool, protocol: str | None, form: str, style: str
             _json({"protocol": {"name": protocol}, "baseline": None, "comparisons": []} | published_json(rows)), output
         )
     else:
-        _emit(_text(published_tables(rows, f"Published results, {protocol}", style), form, output), output)
+        _emit(render_tables(published_tables(rows, f"Published results, {protocol}", style), form, output), output)
     return 0
 
 
@@ -243,6 +243,7 @@ def _arguments(options: dict[str, Any], results: Sequence[EvaluationResult], sty
 
 
 def _render(comparison: Comparison, form: str, style: str, published: bool, output: Path | None) -> str:
+    from adubench.commands._options import render_tables
     from adubench.reports.published import add_published, published_json, select
     from adubench.reports.tables import differences_table, results_table
 
@@ -258,25 +259,13 @@ def _render(comparison: Comparison, form: str, style: str, published: bool, outp
     details = differences_table(comparison, style)
     if details is not None:
         tables.insert(1, details)
-    return _text(tables, form, output)
+    return render_tables(tables, form, output)
 
 
 def _json(data: dict[str, Any]) -> str:
     import json
 
     return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _text(tables: Sequence[Table], form: str, output: Path | None) -> str:
-    from adubench.reports.formats import RENDERERS, render_rich
-
-    if form != "rich":
-        return RENDERERS[form](tables)
-    if output is not None:
-        return render_rich(tables)
-    from adubench.commands._options import terminal
-
-    return render_rich(tables, **terminal())
 
 
 def _emit(text: str, output: Path | None) -> None:

@@ -110,19 +110,13 @@ def _request(regions: str | None) -> Any:
 def _render(found: Any, form: str, output: Path | None) -> str:
     import json
 
-    from adubench.reports.formats import RENDERERS, render_rich
+    from adubench.commands._options import render_tables
     from adubench.reports.sensitivity import sensitivity_tables, to_dict
 
     if form == "json":
         return json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n"
     tables = sensitivity_tables(found)
-    if form != "rich":
-        return RENDERERS[form](tables)
-    if output is not None:
-        return render_rich(tables)
-    from adubench.commands._options import terminal
-
-    return render_rich(tables, **terminal())
+    return render_tables(tables, form, output)
 
 
 def _list_faults() -> None:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 # `detect(source) -> bool`, where source is the folder's path, or what `load_foreign` returned for a file.
 FAMILIES: dict[str, str] = {
     "newcrfs": "adubench.models.weights.newcrfs",
-    "monodepth2": "adubench.models.weights.monodepth2",
-    "hr-depth": "adubench.models.weights.hr_depth:hr-depth",
-    "hr-depth-lite": "adubench.models.weights.hr_depth:hr-depth-lite",
-    "diffnet": "adubench.models.weights.diffnet",
-    "sub-depth": "adubench.models.weights.sub_depth",
+    "monodepth2": "adubench.models.weights.folders:monodepth2",
+    "hr-depth": "adubench.models.weights.folders:hr-depth",
+    "hr-depth-lite": "adubench.models.weights.folders:hr-depth-lite",
+    "diffnet": "adubench.models.weights.folders:diffnet",
+    "sub-depth": "adubench.models.weights.folders:sub-depth",
     "adabins": "adubench.models.weights.adabins",
     "bts": "adubench.models.weights.bts",
     "tie-kd": "adubench.models.weights.tie_kd",

@@ -1,4 +1,4 @@
-"""Official checkpoints of HR-Depth and HR-Depth-Lite."""
+"""Official folders of the self-supervised families: Monodepth2, HR-Depth, DIFFNet, SUB-Depth."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ if TYPE_CHECKING:
     from adubench.models.weights import Imported
 
 
-def detect(source: object, *, family: str = "hr-depth") -> bool:
-    """Tell whether a folder (its path) or a loaded file is of `family`, `hr-depth` or `hr-depth-lite`."""
+def detect(source: object, *, family: str) -> bool:
+    """Tell whether a folder (its path) or a loaded file is of a family."""
     return detect_family(source) == family
 
 
-def import_weights(
-    path: Path, *, max_depth: float | None = None, dataset: str = "kitti", family: str = "hr-depth"
-) -> Imported:
+def import_weights(path: Path, *, family: str, max_depth: float | None = None, dataset: str = "kitti") -> Imported:
     """Read the folder with `encoder.pth` and `depth.pth`, or one of the two files.
 
     Args:
         path: the folder or file.
+        family: `monodepth2`, `hr-depth`, `hr-depth-lite`, `diffnet` or `sub-depth` (two channels per head, any base).
         max_depth: far end of the depth range in metres, None for 100.
         dataset: not used; the range is the same for all.
-        family: `hr-depth` or `hr-depth-lite`.
 
     Raises:
         CheckpointError: unreadable, incomplete, or of another family.

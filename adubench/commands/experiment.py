@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adubench.recipes.experiments import Expansion, Experiment
+    from adubench.recipes.schema import Recipe
     from adubench.reports.tables import Table
     from adubench.training.experiment_details import Detail
     from adubench.training.experiment_runs import Place
@@ -199,7 +200,7 @@ def _print_runs(expansion: Expansion) -> None:
             spec.variant,
             changes,
             " ".join(stages_to_run(spec.recipe)),
-            spec.recipe.student.encoder,
+            _network_name(spec.recipe),
             length,
         )
         table.add_row(*(Text(cell) for cell in cells))
@@ -209,6 +210,16 @@ def _print_runs(expansion: Expansion) -> None:
         console.print(f"n/a: {name}: {reason}", markup=False)
     for variant in expansion.later:
         console.print(f"later: {variant.name}: when all others are finished, from the best of them", markup=False)
+
+
+def _network_name(recipe: Recipe) -> str:
+    """What a recipe trains, in the words of its own section."""
+    if recipe.self_supervision:
+        return recipe.self_supervised.family
+    if recipe.model is not None:
+        encoder = recipe.model.keys.get("encoder")
+        return f"{recipe.model.family}:{encoder}" if encoder else recipe.model.family
+    return recipe.student.encoder
 
 
 def _show(expansion: Expansion, place: Place, form: str) -> int:

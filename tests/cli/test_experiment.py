@@ -307,6 +307,14 @@ def test_dry_run_lists_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "n/a: patch repeat" in out
 
 
+@pytest.mark.parametrize(("name", "network"), [("self_supervised", "diffnet"), ("tie_kd_methods", "densedepth")])
+def test_dry_run_names_the_network_of_every_method(name: str, network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "experiment", name, "--scale", "synth", "--seeds", 1, "--dry-run")
+    assert code == 0
+    assert network in out
+    assert "large07" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

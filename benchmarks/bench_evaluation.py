@@ -24,7 +24,7 @@ from PIL import Image
 from adubench.evaluators import moments
 from adubench.evaluators.evaluator import EvalOptions, evaluate
 from adubench.evaluators.protocols import get_protocol
-from adubench.evaluators.scoring import selection_mask
+from adubench.evaluators.valid_pixels import selection_mask
 from adubench.io.depth_png import read_depth_map
 from adubench.io.maps import SparseDepth
 from adubench.io.packed import PackWriter, open_pack

@@ -309,7 +309,7 @@ def _first(name: str | None, split: str | None, archival: bool) -> tuple[str, Ca
     from adubench.datasets.splits import SPLITS, looks_like_list, resolve_name
     from adubench.errors import UsageError
     from adubench.evaluators.protocols import get_protocol
-    from adubench.evaluators.scoring import selection_mask
+    from adubench.evaluators.valid_pixels import selection_mask
 
     if archival:
         if name is not None:

@@ -17,10 +17,11 @@ from adubench.evaluators.region_moments import moments_by_code, prediction_bin_m
 if TYPE_CHECKING:
     from adubench.evaluators.boundary_run import BoundaryScorer
     from adubench.evaluators.boundary_scores import FrameBoundaries
+    from adubench.evaluators.predicted_values import Prediction
     from adubench.evaluators.protocols import Protocol
     from adubench.evaluators.region_layout import RegionCodes
     from adubench.evaluators.region_source import RegionSource
-    from adubench.evaluators.scoring import FrameScore, Prediction
+    from adubench.evaluators.scoring import FrameScore
     from adubench.evaluators.teacher_run import FrameTeacher, TeacherMaps
     from adubench.evaluators.uncertainty import ImageUncertainty
     from adubench.evaluators.uncertainty_run import UncertaintyMaps

@@ -29,10 +29,10 @@ from adubench.evaluators.regions import THINGS
 
 if TYPE_CHECKING:
     from adubench.evaluators.final_pixels import FinalPixels
+    from adubench.evaluators.predicted_values import Prediction
     from adubench.evaluators.protocols import Protocol
     from adubench.evaluators.region_reader import FrameReader
     from adubench.evaluators.result import EvaluationResult
-    from adubench.evaluators.scoring import Prediction
 
 # Group -> input that is not depth, in the words of `RegionInputs`.
 _INPUTS = {"recall": "labels", "fscore": "intrinsics", "external": "external edges"}

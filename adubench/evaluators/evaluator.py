@@ -31,7 +31,7 @@ from adubench.evaluators.plan import (
 from adubench.evaluators.predictions import Matching, match_by_alias, match_by_stem, missing_error
 from adubench.evaluators.protocols import PROTOCOLS, Protocol, get_protocol
 from adubench.evaluators.run import Item, Job, LivePredictions, LiveSource, Track, run
-from adubench.evaluators.scoring import selection_mask, valid_pixels
+from adubench.evaluators.valid_pixels import selection_mask, valid_pixels
 from adubench.io.collection import MapCollection, open_maps
 
 if TYPE_CHECKING:

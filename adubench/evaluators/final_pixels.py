@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 
 from adubench.evaluators import crops, devkit
 from adubench.evaluators.alignment import align
-from adubench.evaluators.scoring import (
-    ValidPixels,
-    aligned_prediction,
-    clamp,
-    count_invalid,
-    predicted_at,
-    valid_pixels,
-)
+from adubench.evaluators.predicted_values import predicted_at
+from adubench.evaluators.scoring import aligned_prediction, clamp, count_invalid
+from adubench.evaluators.valid_pixels import ValidPixels, valid_pixels
 
 if TYPE_CHECKING:
+    from adubench.evaluators.predicted_values import Prediction
     from adubench.evaluators.protocols import Protocol
-    from adubench.evaluators.scoring import Prediction
     from adubench.io.maps import SparseDepth
 
 FloatArray = NDArray[np.float32]

@@ -17,7 +17,8 @@ import numpy as np
 from adubench.errors import AdubenchError
 from adubench.evaluators import moments
 from adubench.evaluators.plausibility import NO_SAMPLE, FrameSample, sample_frame
-from adubench.evaluators.scoring import FrameScore, Prediction, score_frame
+from adubench.evaluators.predicted_values import Prediction
+from adubench.evaluators.scoring import FrameScore, score_frame
 
 if TYPE_CHECKING:
     from adubench.evaluators.analysis import FrameAnalysis, FrameDetails

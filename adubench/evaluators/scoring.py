@@ -6,57 +6,25 @@ prediction is gathered there. Full maps are converted to floating point only whe
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.errors import ProtocolError, unknown_name
-from adubench.evaluators import crops, devkit
+from adubench.evaluators import devkit
 from adubench.evaluators.alignment import SCALE_FREE, align
 from adubench.evaluators.metrics import metrics_from_moments
 from adubench.evaluators.moments import N_MOMENTS, code_moments, frame_moments, plain_moments
+from adubench.evaluators.predicted_values import Prediction, check_length, predicted_at
 from adubench.evaluators.protocols import Protocol
-from adubench.evaluators.resize import bilinear_take
-from adubench.io.disparity import scaled_from_sigmoid
+from adubench.evaluators.valid_pixels import FloatArray, ValidPixels, fail, valid_pixels
 from adubench.io.maps import DepthMap, SparseDepth
 
-KINDS: tuple[str, ...] = ("depth", "scaled-disparity", "sigmoid-disparity", "pixel-disparity")
-
-FloatArray = NDArray[np.float32]
 Sample = tuple[FloatArray, FloatArray]
 _EMPTY = np.empty(0, np.float32)
 _SAMPLE = 400  # pixels kept for the plausibility checks
-_CODES = 1 << 16
-_SMALLEST = np.float32(2.0**-23)  # floor of the guarded inversion (float32 machine epsilon)
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model says about one image.
-
-    Attributes:
-        map: dense map; or an object with `values` [n] and `scale`: values at the ground truth's pixels, in their order.
-        kind: one of `KINDS`.
-        uncertainty: [H, W], larger where the model trusts itself less; not used by protocols.
-        uncertainty_kind: what it means.
-        focal_baseline: focal length (pixels, at the ground truth's width) times baseline (metres), for pixel disparity.
-    """
-
-    map: DepthMap | Any
-    kind: str = "depth"
-    uncertainty: NDArray[Any] | None = None
-    uncertainty_kind: str | None = None
-    focal_baseline: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise unknown_name("prediction kind", self.kind, KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +51,6 @@ class FrameScore:
     def without_sample(self) -> FrameScore:
         """The same score, light enough to keep for every image."""
         return dataclasses.replace(self, sample=(_EMPTY, _EMPTY))
-
-
-@dataclass(frozen=True, slots=True)
-class ValidPixels:
-    """The pixels of one image that count.
-
-    Attributes:
-        positions: [n] flat positions in the full map, ascending, of any integer type.
-        values: [n] their ground truth as stored.
-        scale: metres = values / scale.
-        at: positions of these pixels in the ground truth's own list.
-    """
-
-    positions: NDArray[Any]
-    values: NDArray[Any]
-    scale: float
-    at: NDArray[np.intp] | slice
-
-    @property
-    def index(self) -> NDArray[np.intp]:
-        """Positions in numpy's own index type."""
-        return self.positions.astype(np.intp, copy=False)
-
-    @property
-    def gt(self) -> FloatArray:
-        """Ground truth in metres, float32 [n]."""
-        return DepthMap(self.values, self.scale).quantity()
 
 
 def score_frame(
@@ -169,15 +110,10 @@ def _predicted_codes(
     ):
         return None
     if values.ndim == 1:
-        _check_length(values, gt, frame)
+        check_length(values, gt, frame)
         codes: NDArray[np.uint16] = values[pixels.at]
         return codes
     return values.reshape(-1).take(pixels.index) if prediction.map.shape == gt.shape else None
-
-
-def _check_length(values: NDArray[Any], gt: SparseDepth, frame: str) -> None:
-    if values.size != gt.values.size:
-        _fail(frame, f"{values.size} predicted values for {gt.values.size} pixels of the ground truth")
 
 
 def _power_of_two(scale: float) -> bool:
@@ -262,197 +198,11 @@ def _refuse_invalid(protocol: Protocol, pred: FloatArray, n_invalid: int, frame:
     else:
         what = "NaN, infinite or not positive"
     if n_invalid:
-        _fail(
+        fail(
             frame,
             f"the prediction is {what} at {n_invalid} of {pred.size} valid pixels, and {protocol.name} does not clamp "
             "them. Repair the prediction, or use --compat for the reference implementation's own behaviour",
         )
-
-
-def _fail(frame: str, sentence: str) -> NoReturn:
-    raise ProtocolError((f"frame {frame}: " if frame else "") + sentence + ".")
-
-
-# ---- which pixels count ----------------------------------------------------------------------------------------------
-
-
-def valid_pixels(protocol: Protocol, gt: SparseDepth, *, frame: str = "") -> ValidPixels:
-    """Select the ground truth's pixels inside the protocol's range and rectangle.
-
-    Raises:
-        ProtocolError: the map is smaller than the KB window, or has the wrong size for a crop with fixed bounds.
-    """
-    if gt.selected and gt.selected == protocol.selection:
-        return ValidPixels(gt.index, gt.values, gt.scale, slice(None))
-    try:
-        bounds = pixel_bounds(protocol, gt.shape)
-    except ProtocolError as error:
-        _fail(frame, f"ground truth: {str(error).rstrip('.')}")
-    width = gt.shape[1]
-    first, last = _row_range(gt, bounds)
-    # Positions of numpy's own index type: every look-up below would convert them again.
-    index, values = gt.index[first:last].astype(np.intp), gt.values[first:last]
-    keep = _in_range(values, gt.scale, protocol.gt_min, protocol.gt_max)
-    if bounds[2] > 0 or bounds[3] < width:
-        inside = _inside(gt.shape, bounds).take(index)
-        keep = inside if keep is None else np.logical_and(keep, inside, out=keep)
-    if keep is None or keep.all():
-        at: NDArray[np.intp] | slice = slice(first, last)
-    else:
-        # Not by mask: its branches are mispredicted where valid pixels lie scattered.
-        chosen = np.flatnonzero(keep)
-        index, values = index.take(chosen), values.take(chosen)
-        at = chosen + first
-    return ValidPixels(index, values, gt.scale, at)
-
-
-def selection_mask(protocol: Protocol, gt: SparseDepth) -> NDArray[np.bool_]:
-    """Mark the pixels of a map that the protocol selects, bool [n]; none where the map does not fit the protocol."""
-    mask = np.zeros(gt.index.size, np.bool_)
-    with contextlib.suppress(ProtocolError):
-        mask[valid_pixels(protocol, gt).at] = True
-    return mask
-
-
-def _row_range(gt: SparseDepth, bounds: crops.Rectangle) -> tuple[int, int]:
-    """Positions in the ground truth's list of the first pixel of the rectangle's rows and of the first one below."""
-    width = gt.shape[1]
-    edges = np.array([bounds[0] * width, bounds[1] * width], gt.index.dtype)
-    first, last = np.searchsorted(gt.index, edges)
-    return int(first), int(last)
-
-
-@lru_cache(maxsize=128)
-def pixel_bounds(protocol: Protocol, shape: tuple[int, int]) -> crops.Rectangle:
-    """The protocol's rectangle in full-map coordinates: rows [r0, r1), columns [c0, c1)."""
-    if protocol.frame != "window":
-        return crops.rectangle(protocol.crop, *shape)
-    top, left = crops.kb_window(*shape)
-    r0, r1, c0, c1 = crops.rectangle(protocol.crop, *crops.KB_WINDOW)
-    return r0 + top, r1 + top, c0 + left, c1 + left
-
-
-@lru_cache(maxsize=32)
-def _inside(shape: tuple[int, int], bounds: crops.Rectangle) -> NDArray[np.bool_]:
-    """Flat mask of a rectangle; a table look-up is cheaper than the remainder of every position."""
-    mask = np.zeros(shape, np.bool_)
-    mask[bounds[0] : bounds[1], bounds[2] : bounds[3]] = True
-    return mask.reshape(-1)
-
-
-@lru_cache(maxsize=64)
-def code_range(scale: float, low: float, high: float | None) -> tuple[int, int]:
-    """Smallest and largest 16-bit code whose depth lies in (low, high), compared in float32; (1, 0) for none."""
-    depth = DepthMap(np.arange(_CODES, dtype=np.uint16), scale).quantity()
-    valid = np.flatnonzero(_float_range(depth, low, high) & (depth > 0))
-    return (int(valid[0]), int(valid[-1])) if valid.size else (1, 0)
-
-
-def _float_range(depth: FloatArray, low: float, high: float | None) -> NDArray[np.bool_]:
-    with np.errstate(invalid="ignore"):
-        valid: NDArray[np.bool_] = depth > np.float32(low)
-        if high is not None:
-            valid &= depth < np.float32(high)
-    return valid
-
-
-def _in_range(values: NDArray[Any], scale: float, low: float, high: float | None) -> NDArray[np.bool_] | None:
-    """Mask of the values in (low, high) metres; None when all are, as the ground truth lists only values > 0."""
-    if values.dtype != np.uint16:
-        return _float_range(DepthMap(values, scale).quantity(), low, high)
-    least, most = code_range(scale, low, high)
-    if least > most:
-        return np.zeros(values.shape, np.bool_)
-    if least <= 1 and most >= _CODES - 1:
-        return None
-    # One comparison: codes below `least` wrap around to large numbers.
-    mask: NDArray[np.bool_] = (values - np.uint16(least)) <= np.uint16(most - least)
-    return mask
-
-
-# ---- the prediction at these pixels ----------------------------------------------------------------------------------
-
-
-def predicted_at(
-    protocol: Protocol, gt: SparseDepth, prediction: Prediction, pixels: ValidPixels, *, frame: str = ""
-) -> FloatArray:
-    """Predicted depth at valid pixels, float32 [n], before alignment and clamp.
-
-    Raises:
-        ProtocolError: the map's size does not fit, or pixel disparity cannot be turned into metres.
-    """
-    values = prediction.map.values
-    if values.ndim == 1:
-        _check_length(values, gt, frame)
-        raw = DepthMap(values[pixels.at], prediction.map.scale).quantity()
-        return _as_depth(protocol, prediction, raw, gt.shape[1], gt.shape[1], frame)
-    shape = prediction.map.shape
-    if shape == gt.shape:
-        raw = prediction.map.take(pixels.index)
-    elif protocol.kitti_window and shape == crops.KB_WINDOW and crops.fits_window(gt.shape):
-        raw = _from_window(protocol, prediction, gt.shape, pixels.index)
-        return _as_depth(protocol, prediction, raw, gt.shape[1], gt.shape[1], frame)
-    elif prediction.kind != "depth" or protocol.resize == "bilinear":
-        return _resized(protocol, gt, prediction, pixels, frame)
-    else:
-        expected = f"{gt.shape[0]}x{gt.shape[1]}" + (" or 352x1216" if protocol.kitti_window else "")
-        _fail(frame, f"the prediction is {shape[0]}x{shape[1]}, {protocol.name} needs {expected} (height x width)")
-    return _as_depth(protocol, prediction, raw, shape[1], gt.shape[1], frame)
-
-
-def _resized(
-    protocol: Protocol, gt: SparseDepth, prediction: Prediction, pixels: ValidPixels, frame: str
-) -> FloatArray:
-    values = prediction.map.quantity()
-    if prediction.kind == "sigmoid-disparity":
-        values = scaled_from_sigmoid(values)
-        prediction = dataclasses.replace(prediction, kind="scaled-disparity")
-    raw = bilinear_take(values, gt.shape, pixels.index)
-    return _as_depth(protocol, prediction, raw, prediction.map.shape[1], gt.shape[1], frame)
-
-
-def _from_window(protocol: Protocol, prediction: Prediction, shape: tuple[int, int], index: NDArray[Any]) -> FloatArray:
-    """Gather from a KB window by full-map positions; `outside` where a position is not in the window."""
-    top, left = crops.kb_window(*shape)
-    width = shape[1]
-    row = (index.astype(np.uint32) // np.uint32(width)).astype(np.intp)  # 32-bit division is several times faster
-    # (row - top) * 1216 + column - left, without the remainder
-    place = index - row * (width - crops.KB_WIDTH) - (top * crops.KB_WIDTH + left)
-    if protocol.frame == "window" or protocol.crop != "none":
-        r0, r1, c0, c1 = pixel_bounds(protocol, shape)
-        if r0 >= top and r1 <= top + crops.KB_HEIGHT and c0 >= left and c1 <= left + crops.KB_WIDTH:
-            return prediction.map.take(place)
-    column = index - row * width
-    inside = (row >= top) & (column >= left) & (column < left + crops.KB_WIDTH)
-    out = np.full(index.size, protocol.outside, np.float32)
-    out[inside] = prediction.map.take(place[inside])
-    return out
-
-
-def _as_depth(
-    protocol: Protocol, prediction: Prediction, raw: FloatArray, width: int, gt_width: int, frame: str
-) -> FloatArray:
-    """Turn gathered values of the prediction's kind into depth."""
-    if prediction.kind == "depth":
-        return raw
-    if prediction.kind == "sigmoid-disparity":
-        raw = scaled_from_sigmoid(raw)
-    factor = np.float32(1)
-    if prediction.kind == "pixel-disparity":
-        if prediction.focal_baseline is not None:
-            # Disparity is counted in pixels of the map it came from.
-            factor = np.float32(prediction.focal_baseline * width / gt_width)
-        elif protocol.alignment not in SCALE_FREE:
-            _fail(
-                frame,
-                f"pixel disparity needs focal length times baseline to become metres, and {protocol.name} does not "
-                "align the scale. Point --data-root at the calibration, or use --alignment median",
-            )
-    with np.errstate(all="ignore"):
-        if protocol.inversion == "guarded":
-            out: FloatArray = np.where(raw > 0, factor / np.maximum(raw, _SMALLEST), np.float32(0))
-            return out
-        return factor / raw
 
 
 # ---- KITTI's devkit --------------------------------------------------------------------------------------------------
@@ -463,16 +213,16 @@ def _score_filled(
 ) -> FrameScore:
     """Fill the prediction, then float32 sums as the devkit's beside the float64 row."""
     if prediction.kind != "depth" or prediction.map.values.ndim != 2:
-        _fail(frame, f"{protocol.name} takes dense depth maps only, as the server does; this is {prediction.kind}")
+        fail(frame, f"{protocol.name} takes dense depth maps only, as the server does; this is {prediction.kind}")
     shape = prediction.map.shape
     if shape != gt.shape:
         size = f"{gt.shape[0]}x{gt.shape[1]}"
-        _fail(frame, f"the prediction is {shape[0]}x{shape[1]}, {protocol.name} needs {size} (height x width)")
+        fail(frame, f"the prediction is {shape[0]}x{shape[1]}, {protocol.name} needs {size} (height x width)")
     if pixels.values.size == 0:
         return FrameScore(np.zeros(N_MOMENTS))
     n_bad = 0 if compat else devkit.count_unwritable(prediction.map)
     if n_bad:
-        _fail(
+        fail(
             frame,
             f"the prediction is NaN, infinite or negative at {n_bad} pixels, which no submitted PNG can hold (0 means "
             "missing, and is filled). Repair it, or use --compat to treat these pixels as missing",

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from adubench.errors import DataError
 from adubench.evaluators import crops
 from adubench.evaluators.final_pixels import dense_prediction
-from adubench.evaluators.scoring import Prediction, ValidPixels, predicted_at
+from adubench.evaluators.predicted_values import Prediction, predicted_at
 from adubench.evaluators.teacher_similarity import KEYS, KITTI_IGNORED_ROWS, teacher_similarity
+from adubench.evaluators.valid_pixels import ValidPixels
 
 if TYPE_CHECKING:
     from adubench.evaluators.final_pixels import FinalPixels

@@ -17,12 +17,13 @@ from adubench.evaluators import crops
 from adubench.evaluators.canny import canny, distance_to
 from adubench.evaluators.image_regions import luma
 from adubench.evaluators.pixel_pool import PixelPool, starting_rate
+from adubench.evaluators.predicted_values import Prediction, predicted_at
 from adubench.evaluators.resize import bilinear_take
-from adubench.evaluators.scoring import Prediction, ValidPixels, predicted_at
 from adubench.evaluators.sparsification import STEPS
 from adubench.evaluators.uncertainty import ImageUncertainty, UncertaintyOptions, measure_image
 from adubench.evaluators.uncertainty_kinds import DEFAULT_FLOOR, canonical_kind, to_resizable
 from adubench.evaluators.uncertainty_summary import Recalibration, fit_recalibration, per_image_columns, summarise
+from adubench.evaluators.valid_pixels import ValidPixels
 from adubench.io.maps import DepthMap
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ import pytest
 
 from adubench.evaluators import moments
 from adubench.evaluators.evaluator import EvalOptions, evaluate
+from adubench.evaluators.predicted_values import Prediction
 from adubench.evaluators.protocols import PROTOCOLS, get_protocol
-from adubench.evaluators.scoring import Prediction, score_frame, selection_mask
+from adubench.evaluators.scoring import score_frame
+from adubench.evaluators.valid_pixels import selection_mask
 from adubench.io.maps import DepthMap, SparseDepth
 from adubench.io.packed import PackWriter, open_pack
 

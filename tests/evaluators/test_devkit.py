@@ -10,8 +10,9 @@ from PIL import Image
 from adubench.errors import ProtocolError
 from adubench.evaluators import devkit, moments
 from adubench.evaluators.metrics import metrics_from_moments
+from adubench.evaluators.predicted_values import Prediction
 from adubench.evaluators.protocols import PROTOCOLS
-from adubench.evaluators.scoring import Prediction, score_frame
+from adubench.evaluators.scoring import score_frame
 from adubench.io.maps import DepthMap, SparseDepth
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "kitti_devkit"

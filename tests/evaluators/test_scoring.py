@@ -11,16 +11,11 @@ import pytest
 from adubench.errors import ProtocolError
 from adubench.evaluators import alignment, crops, extended, flip, pointcloud
 from adubench.evaluators.metrics import metrics_from_moments
+from adubench.evaluators.predicted_values import Prediction, predicted_at
 from adubench.evaluators.protocols import PROTOCOLS, get_protocol
 from adubench.evaluators.resize import bilinear
-from adubench.evaluators.scoring import (
-    Prediction,
-    clamp,
-    code_range,
-    predicted_at,
-    score_frame,
-    valid_pixels,
-)
+from adubench.evaluators.scoring import clamp, score_frame
+from adubench.evaluators.valid_pixels import code_range, valid_pixels
 from adubench.io.maps import DepthMap, SparseDepth
 from tests.evaluators.metric_cases import CASES, RESULTS, WINDOW, assert_close, case, number, with_key
 

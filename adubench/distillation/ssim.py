@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from adubench.distillation.reduction import AllReduce, mean_over_processes, one_process
+
 C1, C2 = 0.01**2, 0.03**2
 TAPS, SIGMA = 11, 1.5
 
@@ -61,7 +63,9 @@ def ssim(x: Tensor, y: Tensor, *, per_image: bool = False) -> Tensor:
     return values.mean(dim=(1, 2, 3)) if per_image else values.mean()
 
 
-def depth_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+def depth_loss(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, *, all_reduce: AllReduce = one_process
+) -> Tensor:
     """L_depth = 1 - SSIM of two depth maps in metres, float64.
 
     Args:
@@ -69,9 +73,13 @@ def depth_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> 
         teacher: (B, 1, H, W), a constant.
         mask: (B, 1, H, W) bool, pixels that count, None for all; the loss is 0 when none does. Masked pixels still lie
             in their neighbours' windows: there the student takes the teacher's value, which adds no difference.
+        all_reduce: adds a small tensor over processes, differentiably.
     """
+    teacher = teacher.detach()
     if mask is None:
-        return 1 - ssim(student, teacher.detach())
-    filled = torch.where(mask, student, teacher.detach().to(student.dtype))
-    values = ssim_map(filled, teacher.detach())
-    return ((1 - values) * mask).sum() / mask.sum().clamp(min=1)
+        difference = 1 - ssim_map(student, teacher)
+        counts = torch.ones_like(difference)
+    else:
+        difference = (1 - ssim_map(torch.where(mask, student, teacher.to(student.dtype)), teacher)) * mask
+        counts = mask.to(difference)
+    return mean_over_processes(difference.sum(), counts.sum(), all_reduce)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from adubench.distillation.depth_probability import Form, dpm_divergence_map
+from adubench.distillation.reduction import AllReduce, mean_over_processes, one_process
 from adubench.distillation.ssim import depth_loss
 from adubench.errors import DataError, UsageError, unknown_name
 
@@ -105,6 +106,7 @@ def tie_kd_loss(
     config: TieKDConfig,
     *,
     mask: Tensor | None = None,
+    all_reduce: AllReduce = one_process,
 ) -> TieKDLoss:
     """Compute the loss.
 
@@ -115,6 +117,7 @@ def tie_kd_loss(
         teacher: (B, 1, H, W) teacher depth in metres, used as it is: 0 is a depth.
         config: settings.
         mask: (B, 1, H, W) bool, pixels whose teacher depth means something; None for all (as released).
+        all_reduce: adds a small tensor over processes, differentiably.
 
     Raises:
         DataError: maps of different sizes, or no row left.
@@ -132,16 +135,12 @@ def tie_kd_loss(
         )
     depth, probs, teacher = depth[:, :, top:], probs[:, :, top:], teacher[:, :, top:]
     mask = None if mask is None else mask[:, :, top:]
-    l_dpm = _masked_mean(
-        dpm_divergence_map(probs, teacher, centres, config.sigma, form=config.form, rows_at_once=config.rows_at_once),
-        mask,
+    divergence = dpm_divergence_map(
+        probs, teacher, centres, config.sigma, form=config.form, rows_at_once=config.rows_at_once
     )
-    l_depth = depth_loss(depth, teacher, mask).float()
+    counts = torch.ones_like(divergence) if mask is None else mask.to(divergence)
+    divergence = divergence if mask is None else torch.where(mask, divergence, torch.zeros_like(divergence))
+    l_dpm = mean_over_processes(divergence.sum(), counts.sum(), all_reduce)
+    l_depth = depth_loss(depth, teacher, mask, all_reduce=all_reduce).float()
     total = config.factor * (config.alpha * l_dpm + (1 - config.alpha) * l_depth)
     return TieKDLoss(total, l_dpm, l_depth)
-
-
-def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return values.mean()
-    return torch.where(mask, values, torch.zeros_like(values)).sum() / mask.sum().clamp(min=1)

@@ -1,7 +1,8 @@
 """Steps of TIE-KD, of its response baselines, and of the teachers AdaBins and BTS.
 
 Students learn from `teacher` maps of the batch, see `teacher_map_data`; the baseline without a teacher and the teachers
-themselves from `gt`.
+themselves from `gt`. With several processes every loss is that of the whole batch: sums and counts are added before
+anything is divided.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from adubench.distillation.response import (
 from adubench.distillation.tie_kd import TieKDConfig, tie_kd_loss
 from adubench.errors import UsageError, unknown_name
 from adubench.models.densedepth import DenseDepth, bin_centres
-from adubench.training.distributed import all_sum, world_size
+from adubench.training.distributed import all_sum
 from adubench.training.objectives import VALID, Objective
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
     Batch = Mapping[str, Any]
 
 CHAMFER_WEIGHT = 0.1
-
-
-def _over_processes(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean of every part over the processes, which hold batches of one size."""
-    return {name: all_sum(value) / world_size() for name, value in parts.items()}
 
 
 def _teacher_of(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -77,8 +73,9 @@ class TieKD(Objective):
             teacher,
             self.config,
             mask=mask if self.config.rotate_teacher else None,
+            all_reduce=all_sum,
         )
-        return _over_processes({"loss": found.total, "l_dpm": found.l_dpm, "l_depth": found.l_depth})
+        return {"loss": found.total, "l_dpm": found.l_dpm, "l_depth": found.l_depth}
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -110,9 +107,16 @@ class ResponseKD(Objective):
         teacher, mask = _teacher_of(batch)
         depth = self.network(batch["image"]).depth
         loss = response_kd_loss(
-            self.kind, depth, teacher, weight=self.weight, step=step, warm_up=self.warm_up, mask=mask
+            self.kind,
+            depth,
+            teacher,
+            weight=self.weight,
+            step=step,
+            warm_up=self.warm_up,
+            mask=mask,
+            all_reduce=all_sum,
         )
-        return _over_processes({"loss": loss})
+        return {"loss": loss}
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -134,8 +138,9 @@ class SparseSI(Objective):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return `loss` and `n_valid`."""
-        loss = si_loss(self.network(batch["image"]).depth, batch["gt"], step=step, warm_up=self.warm_up)
-        return {**_over_processes({"loss": loss}), VALID: _count(batch["gt"] > 0)}
+        depth, gt = self.network(batch["image"]).depth, batch["gt"]
+        loss = si_loss(depth, gt, step=step, warm_up=self.warm_up, all_reduce=all_sum)
+        return {"loss": loss, VALID: _count(gt > 0)}
 
 
 class AdaBinsTraining(Objective):
@@ -152,12 +157,12 @@ class AdaBinsTraining(Objective):
         gt = batch["gt"]
         if self.toolbox:
             depth = torch.nn.functional.interpolate(output.depth, gt.shape[-2:], mode="bilinear", align_corners=True)
-            silog = si_loss(depth, gt, weight=10.0)
+            silog = si_loss(depth, gt, weight=10.0, all_reduce=all_sum)
         else:
-            silog = adabins_silog(output.depth, gt, min_depth=self.min_depth)
-        chamfer = bin_chamfer(output.edges, gt, min_depth=self.min_depth)
-        parts = {"loss": silog + CHAMFER_WEIGHT * chamfer, "silog": silog, "chamfer": chamfer}
-        return {**_over_processes(parts), VALID: _count(gt > self.min_depth)}
+            silog = adabins_silog(output.depth, gt, min_depth=self.min_depth, all_reduce=all_sum)
+        chamfer = bin_chamfer(output.edges, gt, min_depth=self.min_depth, all_reduce=all_sum)
+        loss = silog + CHAMFER_WEIGHT * chamfer
+        return {"loss": loss, "silog": silog, "chamfer": chamfer, VALID: _count(gt > self.min_depth)}
 
 
 class BTSTraining(Objective):
@@ -176,8 +181,8 @@ class BTSTraining(Objective):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return `loss` and `n_valid`."""
         depth = self.network(batch["image"], batch.get("focal")).depth
-        loss = bts_silog(depth, batch["gt"], min_gt=self.min_gt)
-        return {**_over_processes({"loss": loss}), VALID: _count(batch["gt"] > self.min_gt)}
+        loss = bts_silog(depth, batch["gt"], min_gt=self.min_gt, all_reduce=all_sum)
+        return {"loss": loss, VALID: _count(batch["gt"] > self.min_gt)}
 
 
 def _count(valid: Tensor) -> Tensor:

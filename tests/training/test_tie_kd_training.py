@@ -17,7 +17,6 @@ from adubench.datasets.nyu import NyuWindow, part_root  # noqa: E402
 from adubench.datasets.splits import load_split  # noqa: E402
 from adubench.datasets.teacher_maps import (  # noqa: E402
     TeacherRecord,
-    frames_sha256,
     pack_teacher_maps,
     read_record,
     write_record,
@@ -55,21 +54,6 @@ def small_student(monkeypatch):
     """ResNet-18 with a narrow decoder: the same code, a tenth of the time."""
     narrow = replace(densedepth.STUDENTS["resnet18"], widths=(128, 8, 8, 8, 8))
     monkeypatch.setitem(densedepth.STUDENTS, "resnet18", narrow)
-
-
-@pytest.fixture(scope="session")
-def maps(synth, tmp_path_factory):
-    """A teacher's maps of all frames of the training drives, also of those without ground truth."""
-    root = tmp_path_factory.mktemp("maps")
-    frames = load_split("synthdrive.train", synth).frames
-    names = [frame.name for frame in frames]
-    record = TeacherRecord("ramp", 80.0, "synthdrive.train", frames_sha256(names), len(names), "a" * 64, crop="none")
-    depth = np.repeat(np.linspace(70, 3, 64, dtype=np.float32)[:, None], 128, axis=1)
-    for frame in frames:
-        date = frame.drive[:10]
-        write_teacher_png(root, f"{date}/{frame.drive}_sync/image_02/data/{frame.index:010d}.png", depth, record)
-    write_record(root, record)
-    return root
 
 
 @pytest.fixture

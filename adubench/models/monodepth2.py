@@ -62,6 +62,28 @@ class DepthDecoder(nn.Module):
         return [found[scale] for scale in self.scales]
 
 
+class PredictiveMask(nn.Module):
+    """Weights in (0, 1) of each source's error at each pixel, learned in place of automasking (`predictive_mask`).
+
+    A second decoder on the depth encoder's features, with one channel per source (trainer.py, `predictive_mask`). Its
+    sub-module is called as the official file is.
+
+    Args:
+        encoder: widths of the five features.
+        sources: number of sources, the stereo image included.
+        scales: the scales of the objective.
+    """
+
+    def __init__(self, encoder: Sequence[int], sources: int, scales: Sequence[int] = (0, 1, 2, 3)) -> None:
+        super().__init__()
+        self.predictive_mask = DepthDecoder(encoder, sources, scales)
+
+    def forward(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return scale -> (B, sources, H / 2^s, W / 2^s)."""
+        logits: list[Tensor] = self.predictive_mask(features)
+        return {s: torch.sigmoid(z.float()) for s, z in zip(self.predictive_mask.scales, logits, strict=True)}
+
+
 def build(config: Mapping[str, Any]) -> DisparityNetwork:
     """Build the network.
 

@@ -14,7 +14,7 @@ from adubench.datasets.splits import load_split
 from adubench.datasets.triplets import TripletPlaces, TripletRule, check_complete, with_sources
 from adubench.distillation.sub_depth import SubDepthConfig
 from adubench.errors import CheckpointError, DataError, UsageError
-from adubench.models.monodepth2 import DepthDecoder
+from adubench.models.monodepth2 import PredictiveMask
 from adubench.models.pose import PoseNetwork, build_pose
 from adubench.models.sub_depth import PhotometricUncertainty
 from adubench.recipes.recipe import needs_teacher
@@ -26,8 +26,6 @@ from adubench.training.self_supervised_objectives import Helpers
 from adubench.training.triplet_data import TripletSet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adubench.models.disparity import DisparityNetwork
     from adubench.models.interface import DepthNetwork
     from adubench.recipes.schema import Recipe
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 
 _RESNETS = ("monodepth2", "hr-depth")
 _LAYOUTS = ("kitti", "synthdrive")
+#: What ends the name of the file beside an imported checkpoint.
+IMPORTED_HELPERS = "-pose"
 
 
 def sub_depth_config(section: SubDepthSection) -> SubDepthConfig:
@@ -175,7 +175,7 @@ def build_helpers(recipe: Recipe, network: DisparityNetwork, *, uncertainty: boo
     if section.predictive_mask:
         sources = len(section.frame_ids) - 1 + section.use_stereo
         encoder = cast("Any", network.encoder)
-        mask = DepthDecoder(encoder.channels, outputs=sources, scales=section.scales)
+        mask = PredictiveMask(encoder.channels, sources, section.scales)
     sigma = None
     if uncertainty:
         ours = (section.pose_init or section.init) == "imagenet"
@@ -185,52 +185,34 @@ def build_helpers(recipe: Recipe, network: DisparityNetwork, *, uncertainty: boo
     return Helpers(pose, mask, sigma)
 
 
-def read_helpers(path: Path, recipe: Mapping[str, Any]) -> Helpers:
-    """Read what a run trained beside its depth network.
+def helpers_file(checkpoint: Path) -> Path:
+    """Name the file of what was trained beside a checkpoint's network, whether or not it is there.
 
-    Args:
-        path: the file `pose-last.safetensors`.
-        recipe: the run's recipe as plain values, as checkpoints hold it.
+    Imported checkpoints and milestones have one of their own, all others the run's.
+    """
+    own = [checkpoint.with_name(f"{checkpoint.stem}{end}.safetensors") for end in (IMPORTED_HELPERS, "-adapters")]
+    return next((file for file in own if file.is_file()), checkpoint.parent / POSE)
+
+
+def read_helpers(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file of tensors `pose.*`, `mask.*` and `uncertainty.*`.
 
     Raises:
-        CheckpointError: unreadable, or not what the recipe says.
+        CheckpointError: unreadable.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from adubench.models.weights.safe_load import load_foreign
 
-    from adubench.recipes.self_supervised_sections import SelfSupervisedSection
-
-    try:
-        section = SelfSupervisedSection.model_validate(recipe["self_supervised"])
-        state = load_file(path)
-    except (KeyError, ValueError, OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read with the recipe of its checkpoint ({error}).") from None
-    config = pose_config(section)
-    helpers = Helpers(
-        build_pose(config | {"pretrained": False}) if config is not None else None,
-        uncertainty=PhotometricUncertainty(section.num_layers) if _has(state, "uncertainty.") else None,
-    )
-    try:
-        helpers.load_state_dict({key: value for key, value in state.items() if not key.startswith("mask.")})
-    except RuntimeError:
-        raise CheckpointError(f"{path}: is not what the recipe of its checkpoint trains.") from None
-    return helpers
-
-
-def _has(state: Mapping[str, Any], prefix: str) -> bool:
-    return any(key.startswith(prefix) for key in state)
+    return cast("dict[str, torch.Tensor]", load_foreign(path))
 
 
 def _start_pose(pose: PoseNetwork, checkpoint: Path) -> None:
-    from safetensors.torch import load_file
-
-    path = checkpoint.parent / POSE
+    path = helpers_file(checkpoint)
     if not path.is_file():
         raise CheckpointError(
             f"{checkpoint}: there is no {POSE} beside it to start the pose network from; set "
             "self_supervised.pose_init to imagenet or random."
         )
-    state = {k.removeprefix("pose."): v for k, v in load_file(path).items() if k.startswith("pose.")}
+    state = {k.removeprefix("pose."): v for k, v in read_helpers(path).items() if k.startswith("pose.")}
     try:
         pose.load_state_dict(state)
     except RuntimeError:

@@ -31,7 +31,7 @@ from adubench.training.run_folder import POSE
 from adubench.training.triplet_data import TripletBatch, unpack
 
 if TYPE_CHECKING:
-    from adubench.models.monodepth2 import DepthDecoder
+    from adubench.models.monodepth2 import PredictiveMask
     from adubench.models.pose import PoseNetwork
     from adubench.models.sub_depth import PhotometricUncertainty
     from adubench.recipes.schema import Recipe
@@ -49,14 +49,14 @@ class Helpers(nn.Module):
 
     Attributes:
         pose: None without temporal sources.
-        mask: decoder of predictive masks, or None.
+        mask: predictive masks in place of automasking, or None.
         uncertainty: SUB-Depth's photometric uncertainty, or None.
     """
 
     def __init__(
         self,
         pose: PoseNetwork | None,
-        mask: DepthDecoder | None = None,
+        mask: PredictiveMask | None = None,
         uncertainty: PhotometricUncertainty | None = None,
     ) -> None:
         super().__init__()
@@ -107,9 +107,7 @@ def reconstruct(network: DisparityNetwork, helpers: Helpers, batch: Batch, rule:
     else:
         output = network(found.augmented[0])
     poses = helpers.pose(pose_inputs) if helpers.pose is not None else {}
-    masks = None
-    if helpers.mask is not None:
-        masks = dict(zip(rule.scales, (torch.sigmoid(z.float()) for z in helpers.mask(output.features)), strict=True))
+    masks = helpers.mask(output.features) if helpers.mask is not None else None
     device = found.augmented[0].device
     noise = None
     if rule.photometric.noise_std > 0 and rule.photometric.automask:

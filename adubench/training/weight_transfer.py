@@ -30,6 +30,8 @@ def import_official(
         max_depth: metres at which the output saturates; None: that of the data set.
         dataset: "kitti" or "nyu", what the network was trained on.
 
+    Pose and uncertainty networks in the same folder go to `<output>-pose.safetensors`.
+
     Returns:
         What was stored; `source["notes"]` are sentences about what was recognised.
 
@@ -41,15 +43,18 @@ def import_official(
 
     found = import_weights(family, path, max_depth=max_depth, dataset=dataset)
     network = _built(found.config, found.state, path)
+    helpers, notes = _read_official_helpers(path, network)
     source = {
         "official": path.name,
         "sha256": _digest(path),
         "importer": family,
         "dataset": dataset,
-        "notes": list(found.notes),
+        "notes": [*found.notes, *notes],
     }
     info = CheckpointInfo(model=network.config, role="imported", source=source)
     save_checkpoint(output, network, info=info)
+    if network.output == "disparity":
+        _save_helpers(output, helpers)
     return info
 
 
@@ -118,27 +123,44 @@ def _official(network: DepthNetwork, family: str, checkpoint: Path) -> dict[str,
 
 
 def _official_helpers(checkpoint: Path, info: CheckpointInfo) -> dict[str, Any]:
-    """Return the pose and uncertainty networks that were trained beside a depth network, under their official names.
-
-    They lie in `pose-last.safetensors` beside the checkpoint; the recipe in the checkpoint says what they are. Imported
-    checkpoints have none.
+    """Return what was trained beside a depth network, under the official names; nothing where there is no such file.
 
     Raises:
-        CheckpointError: the file is not what the recipe says.
+        CheckpointError: the file cannot be read.
     """
-    path = checkpoint.parent / POSE
-    if info.recipe is None or not path.is_file():
-        return {}
-    from adubench.models.weights.official_files import export_state
-    from adubench.models.weights.official_networks import export_pose
-    from adubench.training.self_supervised_build import read_helpers
+    from adubench.models.weights.official_helpers import export_helpers
+    from adubench.training.self_supervised_build import helpers_file, read_helpers
 
-    helpers = read_helpers(path, info.recipe)
-    found: dict[str, Any] = dict(export_pose(helpers.pose)) if helpers.pose is not None else {}
-    if helpers.uncertainty is not None:
-        found["ph_uncert_enc"] = export_state(helpers.uncertainty.ph_uncert_enc)
-        found["ph_uncert_dec"] = export_state(helpers.uncertainty.ph_uncert_dec)
-    return found
+    path = helpers_file(checkpoint)
+    if not path.is_file() or (info.recipe is None and path.name == POSE):
+        return {}
+    return dict(export_helpers(read_helpers(path)))
+
+
+def _read_official_helpers(source: Path, network: DepthNetwork) -> tuple[dict[str, Any], list[str]]:
+    """Read the pose and uncertainty networks of an official folder, and say what was found."""
+    if network.output != "disparity":
+        return {}, []
+    from adubench.models.weights.official_files import official_folder
+    from adubench.models.weights.official_helpers import import_helpers
+
+    state, notes = import_helpers(official_folder(source))
+    kinds = sorted({key.split(".")[0] for key in state})
+    return state, [*notes, f"Kept beside it, for training and export: {', '.join(kinds)}."] if kinds else notes
+
+
+def _save_helpers(output: Path, state: dict[str, Any]) -> None:
+    """Store them beside the checkpoint; those of an earlier import of this name would not fit its depth."""
+    from safetensors.torch import save
+
+    from adubench.io.atomic import write_bytes
+    from adubench.training.self_supervised_build import IMPORTED_HELPERS
+
+    path = output.with_name(f"{output.stem}{IMPORTED_HELPERS}.safetensors")
+    if state:
+        write_bytes(path, save({key: value.contiguous() for key, value in state.items()}))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: Any) -> None:
@@ -152,6 +174,6 @@ def _write(path: Path, content: Any) -> None:
 
 def _digest(path: Path) -> str | dict[str, str]:
     if path.is_dir():
-        return {file.name: str(_digest(file)) for file in sorted(path.glob("*.pth"))}
+        return {file.relative_to(path).as_posix(): str(_digest(file)) for file in sorted(path.rglob("*.pth"))}
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -62,6 +62,28 @@ def test_folders_of_self_supervised_networks_go_both_ways(call, tmp_path):
     )
 
 
+def test_pose_networks_are_kept_beside_the_checkpoint_and_go_back(call, tmp_path):
+    from adubench.models.pose import build_pose
+
+    make_checkpoint(tmp_path / "lite.safetensors", {"family": "hr-depth-lite", "height": 64, "width": 96})
+    assert call("import-weights", "auto", "lite.safetensors", "--to-official", "-o", "weights_0").returncode == 0
+    pose = build_pose({"kind": "posecnn"}).pose.state_dict()
+    torch.save(pose, tmp_path / "weights_0" / "pose.pth")
+    torch.save({"state": {}, "param_groups": [{"lr": 1e-4}]}, tmp_path / "weights_0" / "adam.pth")
+    done = call("import-weights", "auto", "weights_0", "-o", "ours.safetensors")
+    assert "for training and export: pose" in done.stdout
+    assert call("import-weights", "auto", "ours.safetensors", "--to-official", "-o", "back").returncode == 0
+    for name in ("encoder", "depth", "pose"):
+        one, two = (
+            torch.load(tmp_path / folder / f"{name}.pth", weights_only=True) for folder in ("weights_0", "back")
+        )
+        assert one.keys() == two.keys()
+        assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(two[key])) for key, value in one.items())
+    (tmp_path / "weights_0" / "pose.pth").unlink()
+    assert call("import-weights", "auto", "weights_0", "-o", "ours.safetensors").returncode == 0
+    assert not (tmp_path / "ours-pose.safetensors").exists()  # motion of another import would not fit this depth
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

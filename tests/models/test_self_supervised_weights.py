@@ -1,5 +1,6 @@
 """Official folders in, networks out, and back: strictly, with all their oddities."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -7,15 +8,13 @@ pytest.importorskip("timm")
 
 from adubench.errors import CheckpointError  # noqa: E402
 from adubench.models import zoo  # noqa: E402
+from adubench.models.monodepth2 import PredictiveMask  # noqa: E402
 from adubench.models.pose import build_pose  # noqa: E402
+from adubench.models.resnet_encoder import CHANNELS  # noqa: E402
 from adubench.models.weights.families import detect, import_weights  # noqa: E402
 from adubench.models.weights.official_files import add_aliases  # noqa: E402
-from adubench.models.weights.official_networks import (  # noqa: E402
-    _ALIASES,
-    export_folder,
-    export_pose,
-    import_pose,
-)
+from adubench.models.weights.official_helpers import export_helpers, import_helpers, import_pose  # noqa: E402
+from adubench.models.weights.official_networks import _ALIASES, export_folder  # noqa: E402
 from tests.self_supervised import recipe  # noqa: E402
 
 NETS = {
@@ -41,6 +40,11 @@ def write(folder, encoder, depth, **options):
     torch.save(encoder, folder / "encoder.pth", **options)
     torch.save(depth, folder / "depth.pth", **options)
     return folder
+
+
+def export_pose(network):
+    """The official files of a pose network."""
+    return export_helpers({f"pose.{key}": value for key, value in network.state_dict().items()})
 
 
 def rebuild(imported):
@@ -159,8 +163,6 @@ def test_another_family_and_missing_files_are_named(tmp_path):
     folder = write(tmp_path / "w", encoder, depth)
     with pytest.raises(CheckpointError, match="expected a checkpoint of monodepth2, got one of hr-depth"):
         import_weights("monodepth2", folder)
-    with pytest.raises(CheckpointError, match=r"Did you mean .*w\?"):
-        import_weights("hr-depth", tmp_path)
     (folder / "depth.pth").unlink()
     with pytest.raises(CheckpointError, match=r"depth\.pth not found"):
         import_weights("hr-depth", folder)
@@ -196,3 +198,85 @@ def test_the_official_pose_files_load(tmp_path):
     torch.save({"x": torch.zeros(1)}, tmp_path / "pose.pth")
     with pytest.raises(CheckpointError, match="not a pose network"):
         import_pose(tmp_path)
+
+
+def test_a_helper_that_cannot_be_read_is_left_out_with_a_reason(tmp_path):
+    """The depth network counts; what else lies in its folder may be of another program."""
+    torch.save({"x": torch.zeros(1)}, tmp_path / "pose.pth")
+    torch.save({}, tmp_path / "ph_uncert_enc.pth")
+    state, notes = import_helpers(tmp_path)
+    assert state == {}
+    assert len(notes) == 2
+    assert "not a pose network" in notes[0]
+    assert "ph_uncert_dec.pth: is missing" in notes[1]
+    (tmp_path / "empty").mkdir()
+    assert import_helpers(tmp_path / "empty") == ({}, [])
+
+
+@pytest.mark.parametrize(("sources", "scales"), [(2, (0, 1, 2, 3)), (3, (0, 2))])
+def test_predictive_masks_round_trip(sources, scales, tmp_path):
+    mask = PredictiveMask(CHANNELS[18], sources, scales)
+    files = export_helpers({f"mask.{key}": value for key, value in mask.state_dict().items()})
+    assert list(files) == ["predictive_mask"]
+    assert files["predictive_mask"]["decoder.10.conv.weight"].shape == (sources, 16, 3, 3)
+    torch.save(files["predictive_mask"], tmp_path / "predictive_mask.pth")
+    state, notes = import_helpers(tmp_path)
+    assert notes == []
+    assert state.keys() == {f"mask.{key}" for key in mask.state_dict()}
+    assert all(torch.equal(state[f"mask.{key}"], value) for key, value in mask.state_dict().items())
+    torch.save({"decoder.0.conv.conv.weight": torch.zeros(1)}, tmp_path / "predictive_mask.pth")
+    assert "not a decoder of predictive masks" in import_helpers(tmp_path)[1][0]
+
+
+def test_the_official_uncertainty_files_load(tmp_path):
+    names = ("ph_uncert_enc", "ph_uncert_dec")
+    parts = {name: recipe("sub_depth", name) for name in names}
+    for name, part in parts.items():
+        torch.save(part, tmp_path / f"{name}.pth")
+    state, notes = import_helpers(tmp_path)
+    assert notes == []
+    files = export_helpers(state)
+    for name in names:
+        assert files[name].keys() == parts[name].keys()
+        same = {key for key, value in parts[name].items() if torch.equal(files[name][key], value)}
+        assert set(parts[name]) - same <= {"encoder.fc.weight", "encoder.fc.bias"}
+
+
+def test_data_parallel_names_and_absent_aliases(tmp_path):
+    encoder, depth = official("hr-depth-lite")
+    plain = import_weights("auto", write(tmp_path / "a", encoder, depth))
+    encoder = {key if key in SIZE else f"module.{key}": value for key, value in encoder.items()}
+    depth = {f"module.{key}": value for key, value in depth.items() if key.startswith("convs.")}
+    other = import_weights("auto", write(tmp_path / "b", encoder, depth))
+    assert other.config == plain.config
+    assert all(torch.equal(other.state[key], value) for key, value in plain.state.items())
+
+
+def test_the_folder_of_a_run_means_its_only_checkpoint(tmp_path):
+    encoder, depth = official("hr-depth-lite")
+    models = tmp_path / "lite" / "models"
+    models.mkdir(parents=True)
+    write(models / "weights_9", encoder, depth)
+    for path in (tmp_path / "lite", models):
+        assert detect(path) == "hr-depth-lite"
+        assert import_weights("auto", path).config["family"] == "hr-depth-lite"
+    write(models / "weights_19", encoder, depth)
+    with pytest.raises(CheckpointError, match=r"holds 2 checkpoints; give one of them, e\.g\. .*weights_19\."):
+        import_weights("auto", tmp_path / "lite")
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [
+        {"height": np.int64(64), "width": np.int32(96), "use_stereo": np.bool_(True)},
+        {"height": torch.tensor(64), "width": torch.tensor(96), "use_stereo": torch.tensor(True)},
+        {"height": 64.0, "width": "96", "use_stereo": 1},
+    ],
+    ids=["numpy", "tensor", "text"],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_sizes_come_as_any_kind_of_number(extras, zipped, tmp_path):
+    encoder, depth = official("hr-depth-lite")
+    folder = write(tmp_path / "w", {**encoder, **extras}, depth, _use_new_zipfile_serialization=zipped)
+    config = import_weights("auto", folder / "encoder.pth").config
+    assert (config["height"], config["width"], config["use_stereo"]) == (64, 96, True)

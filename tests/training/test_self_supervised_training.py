@@ -254,7 +254,7 @@ def test_an_interrupted_run_ends_at_the_same_weights_and_statistics(synth, tmp_p
 @pytest.mark.slow
 def test_sub_depth_from_teacher_to_official_folder(synth, tmp_path):
     """Both stages with uncertainty; the student's checkpoint and its helpers become the files of the original."""
-    from adubench.models.weights.official_networks import import_pose
+    from adubench.models.weights.official_helpers import import_pose
     from adubench.training.weight_transfer import export_official, import_official
 
     changes = ("self_supervised.family=monodepth2", "self_supervised.pose_model_type=separate_resnet")
@@ -278,6 +278,29 @@ def test_sub_depth_from_teacher_to_official_folder(synth, tmp_path):
     )
     objective = stage_objective(start, "student", None)
     assert same(load_file(teacher), objective.network.state_dict())
+
+
+def test_training_goes_on_from_an_official_folder_with_its_pose_network(drive, tmp_path):
+    """As at larger sizes: five epochs from the weights of the smaller ones."""
+    from adubench.models.weights.official_helpers import export_helpers
+    from adubench.models.weights.official_networks import export_folder
+    from adubench.training.weight_transfer import import_official
+
+    source = stage_objective(kitti(drive), "student", None)
+    helpers = export_helpers(source.extras.state_dict())
+    for name, part in (export_folder(source.network) | helpers).items():
+        torch.save(part, tmp_path / f"{name}.pth")
+    path = tmp_path / "ours.safetensors"
+    import_official("auto", tmp_path, path)
+    init = f"self_supervised.init=checkpoint:{path}"
+    start = stage_objective(kitti(drive, init, "self_supervised.width=96"), "student", None)
+    assert same(start.network.state_dict(), source.network.state_dict())
+    assert same(start.extras.state_dict(), source.extras.state_dict())
+    with pytest.raises(CheckpointError, match="pose network of another recipe"):
+        stage_objective(kitti(drive, init, "self_supervised.pose_model_input=all"), "student", None)
+    (tmp_path / "ours-pose.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="pose_init to imagenet or random"):
+        stage_objective(kitti(drive, init), "student", None)
 
 
 # Faults --------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from adubench.models.resnet_encoder import ResnetEncoder
 from adubench.models.weights.safe_load import load_foreign
 
 EXTRAS = ("height", "width", "use_stereo")
+FILES = ("encoder.pth", "depth.pth")
 _COUNTER = "num_batches_tracked"
 #: (bottleneck, blocks of layer 3) -> depth of the ResNet.
 _RESNETS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (True, 36): 152}
@@ -27,26 +28,49 @@ _RESNETS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (Tru
 State = dict[str, Tensor]
 
 
-def official_folder(path: Path) -> Path:
-    """Return the folder of an official checkpoint, given the folder or one of its files.
+def find_folders(path: Path) -> list[Path]:
+    """Find the folders with `encoder.pth` and `depth.pth` that a path means, the latest epoch last.
 
-    Raises:
-        CheckpointError: there is no `encoder.pth` with a `depth.pth` beside it.
+    Args:
+        path: such a folder, one of its files, or a folder above it (`models/weights_19` below the run's).
     """
     folder = path if path.is_dir() else path.parent
-    missing = [name for name in ("encoder.pth", "depth.pth") if not (folder / name).is_file()]
-    if missing:
-        inside = sorted(str(p.parent.relative_to(folder)) for p in folder.glob("**/encoder.pth"))[:3]
-        hint = f" Did you mean {folder / inside[-1]}?" if inside else " Give the folder weights_<epoch>."
-        raise CheckpointError(f"{folder}: {' and '.join(missing)} not found.{hint}")
-    return folder
+    if _is_complete(folder) or folder is not path:
+        return [folder] if _is_complete(folder) else []
+    inside = {file.parent for pattern in ("*", "*/*", "*/*/*") for file in folder.glob(f"{pattern}/{FILES[0]}")}
+    return sorted(filter(_is_complete, inside), key=lambda found: (*_epoch(found), str(found)))
+
+
+def official_folder(path: Path) -> Path:
+    """Return the folder of an official checkpoint, given the folder, one of its files, or the only one's parent.
+
+    Raises:
+        CheckpointError: there is no `encoder.pth` with a `depth.pth` beside it, or there are several.
+    """
+    found = find_folders(path)
+    if len(found) == 1:
+        return found[0]
+    folder = path if path.is_dir() else path.parent
+    if found:
+        raise CheckpointError(f"{folder}: holds {len(found)} checkpoints; give one of them, e.g. {found[-1]}.")
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    raise CheckpointError(f"{folder}: {' and '.join(missing)} not found. Give the folder weights_<epoch>.")
+
+
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in FILES)
+
+
+def _epoch(folder: Path) -> tuple[int, ...]:
+    """Numbers in the name of a folder: `weights_9` comes before `weights_19`."""
+    return tuple(int(number) for number in re.findall(r"\d+", folder.name))
 
 
 def read_state(path: Path) -> tuple[State, dict[str, Any]]:
     """Read one official file.
 
     Returns:
-        its tensors, and the entries that are none.
+        its tensors, without the prefix `module.` of data-parallel training, and the entries that are none.
 
     Raises:
         CheckpointError: unreadable, or not a state dictionary.
@@ -60,7 +84,7 @@ def read_state(path: Path) -> tuple[State, dict[str, Any]]:
         raise CheckpointError(
             f"{path}: expected tensors only, but '{unknown[0]}' is {type(extras[unknown[0]]).__name__}."
         )
-    state = {str(key): value for key, value in loaded.items() if key not in EXTRAS}
+    state = {str(key).removeprefix("module."): value for key, value in loaded.items() if key not in EXTRAS}
     return state, extras
 
 
@@ -167,7 +191,14 @@ def _some(keys: list[str]) -> str:
 def export_state(module: nn.Module) -> State:
     """Copy a module's state to the CPU; a ResNet gets the unused classifier (zeros) that official loaders demand."""
     state = {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
-    if isinstance(module, ResnetEncoder):
-        state["encoder.fc.weight"] = torch.zeros(1000, module.channels[-1])
-        state["encoder.fc.bias"] = torch.zeros(1000)
-    return state
+    return add_classifier(state) if isinstance(module, ResnetEncoder) else state
+
+
+def add_classifier(state: State) -> State:
+    """Add an ImageNet classifier of zeros to the state of a ResNet: official loaders want it, nothing uses it."""
+    bottleneck = "encoder.layer1.0.conv3.weight" in state
+    classifier = {
+        "encoder.fc.weight": torch.zeros(1000, 2048 if bottleneck else 512),
+        "encoder.fc.bias": torch.zeros(1000),
+    }
+    return state | classifier

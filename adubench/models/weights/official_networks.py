@@ -7,13 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from adubench.errors import CheckpointError
 from adubench.models import diffnet, hr_depth, sub_depth
 from adubench.models.disparity import DisparityNetwork
 from adubench.models.monodepth2 import WIDTHS
-from adubench.models.pose import PoseNetwork, build_pose
 from adubench.models.weights import Imported
 from adubench.models.weights.official_files import (
     State,
@@ -21,6 +20,7 @@ from adubench.models.weights.official_files import (
     drop_aliases,
     drop_classifier,
     export_state,
+    find_folders,
     load_part,
     official_folder,
     read_extras,
@@ -63,9 +63,10 @@ def detect_family(source: object) -> str | None:
     A file of a ResNet encoder alone does not tell: Monodepth2, HR-Depth and SUB-Depth share it.
     """
     if isinstance(source, Path):
-        if not (source / "encoder.pth").is_file() or not (source / "depth.pth").is_file():
+        folders = find_folders(source)
+        if not folders:
             return None
-        source = read_state(source / "depth.pth")[0]
+        source = read_state(folders[-1] / "depth.pth")[0]
     if not isinstance(source, Mapping):
         return None
     kind = decoder_kind(source)
@@ -130,42 +131,6 @@ def export_folder(network: DisparityNetwork) -> dict[str, dict[str, Any]]:
     return {"encoder": encoder, "depth": depth}
 
 
-def import_pose(path: Path) -> PoseNetwork:
-    """Read `pose.pth` and, where the network has its own encoder, `pose_encoder.pth`.
-
-    Without `pose_encoder.pth` a pose decoder is a `shared` one: its depth encoder is the one of the folder.
-
-    Raises:
-        CheckpointError: missing, or keys and shapes that fit none of the three kinds.
-    """
-    folder = path if path.is_dir() else path.parent
-    file, encoder_file = folder / "pose.pth", folder / "pose_encoder.pth"
-    head, _ = read_state(file)
-    try:
-        config = _describe_pose(head, encoder_file.is_file())
-    except (KeyError, IndexError, AttributeError):
-        raise CheckpointError(f"{file}: not a pose network of Monodepth2.") from None
-    encoder: State = {}
-    if config["kind"] == "separate_resnet":
-        encoder = drop_classifier(read_state(encoder_file)[0])
-        images = resnet_images(encoder, encoder_file)
-        config |= {"num_layers": resnet_layers(encoder, encoder_file)}
-        config |= {"input": "all", "frames": images} if images != 2 else {}
-    network = build_pose(config)
-    load_part(network.pose, head, file)
-    if encoder:
-        load_part(network.pose_encoder, encoder, encoder_file)
-    return network
-
-
-def export_pose(network: PoseNetwork) -> dict[str, State]:
-    """Write a pose network: the contents of `pose.pth`, and of `pose_encoder.pth` where it has one."""
-    parts: dict[str, nn.Module] = {"pose": network.pose}
-    if network.kind == "separate_resnet":
-        parts["pose_encoder"] = network.pose_encoder
-    return {name: export_state(module) for name, module in parts.items()}
-
-
 def _build(base: str, config: Mapping[str, Any]) -> DisparityNetwork:
     network: DisparityNetwork = import_module(sub_depth.BASES[base]).build({**config, "family": base})
     return network
@@ -192,19 +157,3 @@ def _to_encoder(base: str, state: State) -> State:
     if base == "diffnet":
         return {f"encoder.{key}": value for key, value in state.items()}
     return drop_classifier(state)
-
-
-def _describe_pose(head: State, has_encoder: bool) -> dict[str, Any]:
-    """Read the kind of a pose network from the shapes of `pose.pth`."""
-    if "pose_conv.weight" in head:
-        images = int(head["net.0.weight"].shape[1]) // 3
-        kind = "posecnn"
-    else:
-        images = int(head["net.1.weight"].shape[1]) // 256
-        kind = "separate_resnet" if has_encoder else "shared"
-    config: dict[str, Any] = {"kind": kind}
-    if kind == "shared":
-        config["num_layers"] = 18 if head["net.0.weight"].shape[1] == 512 else 50
-    if kind != "separate_resnet" and images != 2:
-        config |= {"input": "all", "frames": images}
-    return config

@@ -19,6 +19,9 @@ from adubench.models.interface import DepthNetwork, Inference, InputRule
 #: Metres per predicted unit of networks trained with stereo: KITTI's 0.54 m baseline stood for 0.1 in training.
 STEREO_SCALE = 5.4
 
+#: Frames that a network of several images takes after the target, in the order of the published `frame_ids` 0 -1 1.
+NEIGHBOURS = (-1, 1, -2, 2)
+
 #: Keys that every self-supervised family understands, with their defaults.
 COMMON: dict[str, Any] = {
     "height": 192,
@@ -67,8 +70,8 @@ class DisparityNetwork(DepthNetwork):
         check_size(*size)
         self.depth_range = (float(config["min_depth"]), float(config["max_depth"]))
         check_range(*self.depth_range)
-        channels = 3 * images
-        self.input_rule = InputRule(channels, (0.0,) * 3, (1.0,) * 3, size, "lanczos")
+        self.neighbours = NEIGHBOURS[: images - 1]
+        self.input_rule = InputRule(3 * images, (0.0,) * 3, (1.0,) * 3, size, "lanczos")
         self.output = "disparity"
         self.flip = "none"
         self.has_uncertainty = bool(config["uncertainty"])

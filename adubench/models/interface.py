@@ -71,6 +71,7 @@ class DepthNetwork(nn.Module):
         uncertainty_kind: `sigma`, `b`, `log_b`, `log_sigma`, `log_variance`, or None.
         depth_range: (min, max) metres that the network's own inference clamps to, None for none; for disparity networks
             the range that maps sigmoid disparity to scaled disparity.
+        neighbours: offsets in frames of the further images that `infer` takes, stacked behind the target's channels.
     """
 
     family: str
@@ -80,6 +81,7 @@ class DepthNetwork(nn.Module):
     flip: Flip = "none"
     uncertainty_kind: str | None = None
     depth_range: tuple[float, float] | None = None
+    neighbours: tuple[int, ...] = ()
 
     @abstractmethod
     def infer(self, images: Tensor, *, focal: Tensor | None = None) -> Inference:

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from adubench.errors import UsageError
-from adubench.models.disparity import COMMON, Conv3x3, ConvBlock, DisparityNetwork, complete_config, take_pretrained, up
+from adubench.models.disparity import (
+    COMMON,
+    NEIGHBOURS,
+    Conv3x3,
+    ConvBlock,
+    DisparityNetwork,
+    complete_config,
+    take_pretrained,
+    up,
+)
 from adubench.models.resnet_encoder import ResnetEncoder
 
 WIDTHS = (16, 32, 64, 128, 256)
@@ -87,9 +96,9 @@ class PredictiveMask(nn.Module):
 def build(config: Mapping[str, Any]) -> DisparityNetwork:
     """Build the network.
 
-    Keys: `num_layers` (18, 34, 50, 101, 152), `input_images`, `scales` (those with a head, 0 first), `height`, `width`,
-    `min_depth`, `max_depth`, `uncertainty` (second channel per head), `use_stereo` (trained with stereo: metric up to
-    5.4), `pretrained`.
+    Keys: `num_layers` (18, 34, 50, 101, 152), `input_images` (1 to 5: the target, then `NEIGHBOURS`), `scales` (those
+    with a head, 0 first), `height`, `width`, `min_depth`, `max_depth`, `uncertainty` (second channel per head),
+    `use_stereo` (trained with stereo: metric up to 5.4), `pretrained`.
 
     Raises:
         UsageError: an unknown key or a value the network does not take.
@@ -98,6 +107,8 @@ def build(config: Mapping[str, Any]) -> DisparityNetwork:
     scales = [int(scale) for scale in full["scales"]]
     if sorted(set(scales)) != scales or scales[:1] != [0] or scales[-1] > 3:
         raise UsageError(f"scales {full['scales']}: expected scales among 0 1 2 3, ascending, with 0.")
+    if not 1 <= int(full["input_images"]) <= len(NEIGHBOURS) + 1:
+        raise UsageError(f"{full['input_images']} input images: expected 1 to {len(NEIGHBOURS) + 1}.")
     encoder = ResnetEncoder(int(full["num_layers"]), int(full["input_images"]), take_pretrained(full))
     depth = DepthDecoder(encoder.channels, outputs=2 if full["uncertainty"] else 1, scales=scales)
     return DisparityNetwork(full, encoder, depth, encoder.images)

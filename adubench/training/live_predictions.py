@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adubench.errors import AdubenchError, DataError, UsageError
-from adubench.training.prediction_inputs import ImageJob, frame_jobs, image_places, load
+from adubench.training.prediction_inputs import ImageJob, frame_jobs, image_places, load, with_neighbours
 from adubench.training.prediction_run import predict_loaded
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LivePredictor:
         """
         frames = list(dict.fromkeys(frame for reader in readers for frame in reader.frames))
         places = self._places(split, tuple(frames), data_root or gt)
-        jobs = frame_jobs(frames, places, stereo=self.predictor.stereo)
+        jobs = with_neighbours(frame_jobs(frames, places, stereo=self.predictor.stereo), self.predictor)
         self._notes = leakage_notes(self.predictor, split, data_root)
         return LiveMaps(self.predictor, jobs, Path(self.path), save=self._save, processes=self._processes)
 

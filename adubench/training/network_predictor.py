@@ -68,10 +68,7 @@ class NetworkPredictor:
         rule = network.input_rule
         self.device = next((p.device for p in network.parameters()), torch.device("cpu"))
         self.stereo = _is_stereo(network)
-        if rule.channels != 3 and not self.stereo:
-            raise UsageError(
-                f"{label}: takes {rule.channels // 3} images of a sequence at once; it cannot predict one."
-            )
+        self.neighbours = network.neighbours
         self.any_size = rule.size is None
         self.kind = "depth" if network.output == "depth" else "scaled-disparity"
         self.depth_scale = float(getattr(network, "depth_scale", 1.0))
@@ -112,10 +109,11 @@ class NetworkPredictor:
         """Predict; see `Predictor.predict`.
 
         Raises:
-            UsageError: a stereo network without right images.
+            UsageError: a stereo network without right images, or one of several images without the neighbours.
             DataError: views of different sizes, an image smaller than the KB window, or out of memory with one image.
         """
         check_views(images, rights, self.stereo, self.label)
+        self._check_channels(images)
         if self.options.kb_crop:
             images = [crop_to_window(image) for image in images]
             rights = [crop_to_window(image) for image in rights] if rights is not None else None
@@ -155,13 +153,23 @@ class NetworkPredictor:
                     for module in self._trained:
                         module.training = True
 
+    def _check_channels(self, images: Sequence[Image]) -> None:
+        wanted = 3 * (1 + len(self.neighbours))
+        wrong = next((image.shape[2] for image in images if image.shape[2] != wanted), wanted)
+        if wrong != wanted:
+            others = ", ".join(f"{offset:+d}" for offset in self.neighbours)
+            stack = f"a frame and behind it, on the last axis, its neighbours {others}" if others else "RGB images"
+            raise UsageError(f"{self.label}: takes {stack}: {wanted} channels, got {wrong}.")
+
     def _input(self, image: Image, right: Image | None) -> Image:
         """Resize to the network's size if it has one; uint8 [H, W, C]."""
-        views = [image, right] if self.stereo and right is not None else [image]
+        views = [image[..., k : k + 3] for k in range(0, image.shape[2], 3)]
+        if self.stereo and right is not None:
+            views.append(right)
         rule = self.network.input_rule
         if rule.size is not None:
-            views = [_resized(view, rule.size, rule.resample) for view in views if view is not None]
-        return np.ascontiguousarray(np.concatenate([v for v in views if v is not None], axis=2))
+            views = [_resized(view, rule.size, rule.resample) for view in views]
+        return np.ascontiguousarray(np.concatenate(views, axis=2))
 
     def _focal(self, known: float | None) -> float:
         return self.options.focal or known or DEFAULT_FOCAL

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from adubench.errors import AdubenchError, DataError, UsageError
 
@@ -29,17 +32,19 @@ class ImageJob:
         image: the (left) image.
         right: the right image, None for none.
         focal: focal length in pixels where it is known.
+        neighbours: offsets in frames of further images of the sequence, for networks that take several.
     """
 
     name: str
     image: Path
     right: Path | None = None
     focal: float | None = None
+    neighbours: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image in memory, or why it is not."""
+    """An image in memory, uint8 [H, W, 3] (more channels with neighbours), or why it is not."""
 
     job: ImageJob
     image: Image | None = None
@@ -152,14 +157,46 @@ def load_batches(jobs: Sequence[ImageJob], size: int) -> Iterator[list[Loaded]]:
             pending = ahead
 
 
+def with_neighbours(jobs: Sequence[ImageJob], predictor: Any) -> list[ImageJob]:
+    """Ask for the neighbours that a predictor takes along with each image."""
+    offsets: tuple[int, ...] = getattr(predictor, "neighbours", ())
+    return [replace(job, neighbours=offsets) for job in jobs] if offsets else list(jobs)
+
+
 def load(job: ImageJob) -> Loaded:
-    """Read an image and its right view; a fault becomes its sentence."""
+    """Read an image, its right view and its neighbours; a fault becomes its sentence."""
     from adubench.io.images import read_rgb
 
     try:
-        return Loaded(job, read_rgb(job.image), read_rgb(job.right) if job.right is not None else None)
+        image, right = read_rgb(job.image), read_rgb(job.right) if job.right is not None else None
+        return Loaded(job, _stacked(job, image) if job.neighbours else image, right)
     except AdubenchError as error:
         return Loaded(job, error=str(error))
+
+
+def _stacked(job: ImageJob, image: Image) -> Image:
+    """Put the neighbours' channels behind an image's; they are called like it, with another number at the end."""
+    from adubench.io.images import read_rgb
+
+    number = re.search(r"\d+$", job.image.stem)
+    if number is None:
+        raise DataError(
+            f"{job.image}: the network takes its neighbours too, and its name has no frame number at the end to find "
+            "them by, as in 0000000012.png."
+        )
+    views = [image]
+    for offset in job.neighbours:
+        index = f"{int(number[0]) + offset:0{len(number[0])}d}"
+        path = job.image.with_name(f"{job.image.stem[: number.start()]}{index}{job.image.suffix}")
+        if not path.is_file():
+            raise DataError(
+                f"{job.image}: its neighbour {offset:+d} is not there, which the network takes too; leave out frames "
+                "at the ends of a sequence."
+            )
+        views.append(read_rgb(path))
+        if views[-1].shape != image.shape:
+            raise DataError(f"{path}: is of another size than {job.image.name}, whose neighbour it is.")
+    return np.concatenate(views, axis=2)
 
 
 def _expand(given: str) -> list[tuple[Path, str]]:

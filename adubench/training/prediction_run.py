@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adubench import __version__
 from adubench.errors import AdubenchError, DataError, UsageError
 from adubench.training.prediction_files import FolderWriter, open_writer, write_record, written_path
-from adubench.training.prediction_inputs import ImageJob, Loaded, load_batches
+from adubench.training.prediction_inputs import ImageJob, Loaded, load_batches, with_neighbours
 from adubench.training.predictor import Prediction, depth_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def predict_images(
     """
     _check(predictor, jobs, options)
     report = PredictionReport()
-    jobs = _without_existing(jobs, options, report)
+    jobs = with_neighbours(_without_existing(jobs, options, report), predictor)
     with writer or open_writer(options.root, options.form) as maps:
         beside = FolderWriter(options.uncertainty_root, "npy") if options.uncertainty else None
         for batch in load_batches(jobs, predictor.batch_size):

@@ -214,6 +214,7 @@ def test_sizes_the_padding_cannot_take_are_refused(height, width):
         ({"family": "monodepth2", "num_layer": 18}, "did you mean 'num_layers'"),
         ({"family": "monodepth2", "num_layers": 20}, "ResNet-20"),
         ({"family": "monodepth2", "scales": [1, 2]}, "with 0"),
+        ({"family": "monodepth2", "input_images": 6}, "6 input images: expected 1 to 5"),
         ({"family": "monodepth2", "min_depth": 5, "max_depth": 1}, "0 < min_depth < max_depth"),
         ({"family": "sub-depth", "base": "monodepth"}, "did you mean 'monodepth2'"),
         ({"family": "hr-depth-lite", "pretrained": True}, "no ImageNet weights"),

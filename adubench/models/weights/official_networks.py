@@ -108,6 +108,9 @@ def import_folder(path: Path, family: str, max_depth: float | None) -> Imported:
         network = sub_depth.build({"family": "sub-depth", "base": kind.base, **config})
     else:
         network = _build(kind.base, config)
+    if network.neighbours:
+        others = ", ".join(f"{offset:+d}" for offset in network.neighbours)
+        notes.append(f"Takes {1 + len(network.neighbours)} images: the frame, then its neighbours {others}.")
     load_part(network.encoder, _to_encoder(kind.base, encoder), folder / "encoder.pth")
     load_part(network.depth, drop_aliases(depth), folder / "depth.pth")
     return Imported(dict(network.config), dict(network.state_dict()), tuple(notes))

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from adubench.reports.tables import Table
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse `HxW`.
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """Parse `HxW`, the value of an option.
 
     Raises:
         UsageError: another form.
     """
     match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
     if match is None:
-        raise UsageError(f"--size {text}: expected HEIGHTxWIDTH, for instance 96x320.")
+        raise UsageError(f"{option} {text}: expected HEIGHTxWIDTH, for instance 96x320.")
     return int(match[1]), int(match[2])
 
 

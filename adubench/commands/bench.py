@@ -23,8 +23,18 @@ EPILOG = """
 Examples:
   adubench bench model newcrfs:tiny07 --size 352x1120
   adubench bench model runs/base/student/last.safetensors --batch 8 --precision bf16 --train
+  adubench bench recipe sub-depth-monodepth2 --size 96x320 --batch 2
   adubench bench loader demo --data-root SYNTH --step-ms 120
   adubench bench evaluation predictions/ --split eigen --data-root KITTI
+"""
+
+RECIPE_EPILOG = """
+\b
+Examples:
+  adubench bench recipe sub-depth-monodepth2 --device cuda --precision bf16
+  adubench bench recipe tie-kd-resnet18-adabins --size 96x320 --batch 2 --image-size 352x1216 --json
+  adubench bench recipe adabins-kitti --size 352x384 --batch 1 --rounds 2
+  adubench bench recipe adu-kitti-eigen --no-step --device cpu
 """
 
 
@@ -72,6 +82,69 @@ def model_command(source: str, size: str | None, threads: int, as_json: bool, **
     height, width = found["size"]
     title = f"{found['network']}, {found['batch']} x {height}x{width}, {found['precision']}"
     _show(found, title, rows, as_json=as_json)
+
+
+@command.command("recipe", epilog=RECIPE_EPILOG)
+@click.argument("recipe_name", metavar="RECIPE")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
+@click.option("--stage", type=click.Choice(["teacher", "student"]), default="student", show_default=True)
+@click.option("--size", help="HEIGHTxWIDTH of the training crop. Default: the recipe's.")
+@click.option("--image-size", help="HEIGHTxWIDTH at inference. Default: the crop.")
+@click.option("--batch", type=click.IntRange(1), help="Samples of a step, all at once. Default: the recipe's.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32", show_default=True)
+@click.option("--step/--no-step", default=True, show_default=True, help="Time the training step.")
+@click.option("--inference/--no-inference", default=True, show_default=True, help="Time the deployed network.")
+@_rounds(5)
+@_THREADS
+@_JSON
+def recipe_command(
+    recipe_name: str,
+    overrides: tuple[str, ...],
+    size: str | None,
+    image_size: str | None,
+    threads: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure what a recipe costs: a real training step, and the network that it deploys.
+
+    The step has teacher, adapters, pose and uncertainty networks, loss and optimiser, on noise instead of data. Weights
+    are random, nothing is downloaded. Memory is measured on CUDA and worked out from shapes elsewhere.
+    """
+    from adubench.commands._options import parse_size
+    from adubench.training.bench_recipe import RecipeBench, bench_recipe
+
+    sizes: dict[str, Any] = {
+        "size": None if size is None else parse_size(size),
+        "image_size": None if image_size is None else parse_size(image_size, "--image-size"),
+    }
+    with _threads(threads):
+        found = bench_recipe(recipe_name, overrides, RecipeBench(**sizes, **options))
+    height, width = found["size"]
+    title = f"{found['recipe']}, {found['stage']}, {found['batch']} x {height}x{width}, {found['precision']}"
+    _show(found, title, _recipe_rows(found), as_json=as_json)
+
+
+def _recipe_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    count, gflop, memory = found["parameters"], found["gflop"]["step"], found["memory"]
+    unknown = "not known"
+    rows = [
+        ("parameters, deployed", unknown if count["deployed"] is None else f"{count['deployed'] / 1e6:.3f} M", ""),
+        ("parameters, trained", unknown if count["trained"] is None else f"{count['trained'] / 1e6:.3f} M", ""),
+        ("arithmetic of a step", unknown if gflop is None else f"{gflop:.3f} GFLOP", "per sample"),
+        ("memory of a step", unknown if memory["gib"] is None else f"{memory['gib']:.2f} GiB",
+         ", ".join((memory["how"], *memory.get("remarks", ())))),
+    ]  # fmt: skip
+    if count["frozen teacher"]:
+        rows.insert(2, ("parameters of the frozen teacher", f"{count['frozen teacher'] / 1e6:.3f} M", ""))
+    if "step" in found:
+        step = found["step"]
+        rows.append(_row("training step", step, f"{step['samples_per_s']:.2f} samples/s; CPU {step['cpu_ms']:.0f} ms"))
+    if "inference" in found:
+        one = found["inference"]
+        rows.append(_row("inference of {}x{}".format(*one["size"]), one, f"{one['fps']:.2f} frames/s"))
+    return rows
 
 
 @command.command("loader")

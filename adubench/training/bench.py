@@ -133,24 +133,24 @@ def bench_model(
     focal = torch.full((batch,), 715.0, device=where) if network.input_rule.needs_focal else None
 
     def forward() -> None:
-        with torch.inference_mode(), _cast(precision, where):
+        with torch.inference_mode(), cast_to(precision, where):
             network.infer(images, focal=focal)
 
     def both() -> None:
         forward()
-        with torch.inference_mode(), _cast(precision, where):
+        with torch.inference_mode(), cast_to(precision, where):
             network.infer(images.flip(-1), focal=focal)
 
-    with _precision(precision):
+    with precision_mode(precision):
         result: dict[str, Any] = {
             "network": label, "size": [height, width], "batch": batch, "precision": precision, "rounds": rounds,
             "parameters": sum(p.numel() for p in network.parameters()),
             "gflop": _gflop(network, images[:1], None if focal is None else focal[:1]),
         }  # fmt: skip
-        result["forward"] = _with_fps(timed(forward, rounds, where), batch)
+        result["forward"] = with_fps(timed(forward, rounds, where), batch)
         result["forward"]["peak_mib"] = _peak_mib(forward, where)
         if flip:
-            result["flip"] = _with_fps(timed(both, rounds, where), batch)
+            result["flip"] = with_fps(timed(both, rounds, where), batch)
         if train:
             step = _training_step(network, images, focal, precision, where)
             result["train"] = timed(step, rounds, where)
@@ -159,16 +159,18 @@ def bench_model(
     return result | {"environment": environment(where)}
 
 
-def _with_fps(times: dict[str, float], batch: int) -> dict[str, Any]:
+def with_fps(times: dict[str, float], batch: int) -> dict[str, Any]:
+    """Add images per second to the times of a batch."""
     return {**times, "fps": 1000 * batch / times["ms"]}
 
 
-def _cast(precision: str, device: torch.device) -> Any:
+def cast_to(precision: str, device: torch.device) -> Any:
+    """Return the context that a forward pass of a precision runs in."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 @contextmanager
-def _precision(name: str) -> Iterator[None]:
+def precision_mode(name: str) -> Iterator[None]:
     """Switch TF32 on or off while the block runs."""
     places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [place.allow_tf32 for place in places]
@@ -198,7 +200,7 @@ def _training_step(
     def step() -> None:
         network.train()
         optimizer.zero_grad()
-        with _cast(precision, device):
+        with cast_to(precision, device):
             found = network.infer(images, focal=focal)
         out: Any = found.depth if found.depth is not None else found.disparity
         out.float().mean().backward()

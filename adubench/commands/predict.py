@@ -79,6 +79,11 @@ def predictor_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["flat", "kitti", "tie-kd"]),
     help="Names of the maps: flat as the images are called, kitti by drive, camera and frame, tie-kd as teacher maps.",
 )
+@click.option(
+    "--max-depth",
+    type=float,
+    help="Metres of the largest code of --layout tie-kd. Default: the network's range, or 80.",
+)
 @click.option("--split", help="Predict the images of a split (or list file) instead of INPUT.")
 @click.option("--data-root", type=_PATH, envvar="ADUBENCH_DATA_ROOT", help="Where the split's data set lies.")
 @click.option("--uncertainty", is_flag=True, help="Write uncertainty maps too, to the folder OUT_uncertainty.")
@@ -93,6 +98,7 @@ def command(
     color: bool,
     right: Path | None,
     layout: str | None,
+    max_depth: float | None,
     split: str | None,
     data_root: Path | None,
     uncertainty: bool,
@@ -114,6 +120,8 @@ def command(
 
     if layout == "tie-kd" and (color or uncertainty or output != "depth"):
         raise UsageError("--layout tie-kd: writes depth maps alone; leave --color, --uncertainty and --output out.")
+    if max_depth is not None and (layout != "tie-kd" or not 0 < max_depth < float("inf")):
+        raise UsageError(f"--max-depth {max_depth:g}: a number of metres above 0, with --layout tie-kd alone.")
     options = PredictOptions(**how)
     jobs = _jobs(inputs, right, split, data_root, layout, stereo=None)
     if layout == "tie-kd" and not options.kb_crop:
@@ -128,7 +136,7 @@ def command(
     if layout == "tie-kd":
         given = click.get_current_context().get_parameter_source("form")
         form = "png" if given is ParameterSource.DEFAULT else form
-        return _teacher_maps(predictor, jobs, root, form, split, skip_existing)
+        return _teacher_maps(predictor, jobs, root, form, split=split, max_depth=max_depth, skip_existing=skip_existing)
     wanted = OutputOptions(
         root=root, form=form, output=output, color=color, uncertainty=uncertainty, skip_existing=skip_existing
     )
@@ -146,16 +154,12 @@ def _window_of(jobs: list[ImageJob]) -> bool:
     return True
 
 
-def _teacher_maps(
-    predictor: Predictor, jobs: list[ImageJob], root: Path, form: str, split: str | None, skip_existing: bool
-) -> int:
+def _teacher_maps(predictor: Predictor, jobs: list[ImageJob], root: Path, form: str, **how: Any) -> int:
     from adubench.commands._options import progress_bar
     from adubench.training.teacher_map_run import predict_teacher_maps
 
     with progress_bar("predicting") as progress:
-        report = predict_teacher_maps(
-            predictor, jobs, root, form, split=split, skip_existing=skip_existing, progress=progress
-        )
+        report = predict_teacher_maps(predictor, jobs, root, form, progress=progress, **how)
     return _say(report, root, predictor, "depth", False)
 
 

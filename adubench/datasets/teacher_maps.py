@@ -25,6 +25,7 @@ from adubench.io.hdf5_maps import open_h5
 from adubench.io.png import decode_grey16, encode_grey16
 
 RECORD_FILE = "teacher.json"
+UNFINISHED_FILE = "teacher.unfinished.json"
 RECORD_ATTRIBUTE = "adubench_teacher"
 PACKED_FILE = "teacher_maps.h5"
 FULL_SCALE = 65535
@@ -148,11 +149,27 @@ def pack_teacher_maps(path: str | Path, record: TeacherRecord) -> Iterator[Packe
         yield PackedWriter(file, record)
 
 
-def write_record(folder: str | Path, record: TeacherRecord) -> Path:
-    """Write the record beside the maps of a folder, atomically; write it last, when all maps are there."""
-    path = Path(folder) / RECORD_FILE
+def write_record(folder: str | Path, record: TeacherRecord, *, finished: bool = True) -> Path:
+    """Write the record beside the maps of a folder, atomically.
+
+    While maps are being written it is called `teacher.unfinished.json`: whoever continues can tell whose maps are
+    there, and training refuses them. `finished` puts `teacher.json` in its place, when all maps are there.
+    """
+    final, unfinished = Path(folder) / RECORD_FILE, Path(folder) / UNFINISHED_FILE
+    path, other = (final, unfinished) if finished else (unfinished, final)
     write_text(path, json.dumps(asdict(record), indent=1) + "\n")
+    other.unlink(missing_ok=True)
     return path
+
+
+def read_unfinished(folder: str | Path) -> TeacherRecord | None:
+    """Read the record of a folder whose maps are not all there yet; None if there is none.
+
+    Raises:
+        DataError: damaged.
+    """
+    file = Path(folder) / UNFINISHED_FILE
+    return _parse(read_bytes(file, "teacher record"), str(file)) if file.is_file() else None
 
 
 def read_record(path: str | Path) -> TeacherRecord | None:
@@ -185,6 +202,12 @@ def _parse(data: bytes, where: str) -> TeacherRecord:
             f"teacher record {where}: damaged or of another format. Write the maps again with adubench predict."
         )
     return record
+
+
+def same_maker(one: TeacherRecord, other: TeacherRecord) -> bool:
+    """Whether two sets of maps come from the same weights, coded and cut alike; their frames may differ."""
+    fields_of = ("teacher", "weights_sha256", "max_depth", "encoding", "flip", "crop")
+    return all(getattr(one, name) == getattr(other, name) for name in fields_of)
 
 
 def check_record(record: TeacherRecord, expected: Expected, where: str) -> None:
@@ -294,16 +317,23 @@ def open_teacher_maps(
     """Open a folder or HDF5 file of teacher maps and check its record.
 
     Args:
-        path: the folder, or the HDF5 file.
+        path: the folder, or the HDF5 file (or the folder that holds it).
         expected: what training needs.
         assume: record of maps that have none, e.g. those of the TIE-KD release; None refuses them.
 
     Raises:
-        DataError: nothing there, no record, or one that does not fit.
+        DataError: nothing there, maps of a run that did not finish, no record, or one that does not fit.
     """
     root = Path(path)
     if not root.exists():
         raise DataError(f"teacher maps not found: {root}. Write them with adubench predict --layout tie-kd.")
+    if (root / UNFINISHED_FILE).is_file():
+        raise DataError(
+            f"teacher maps {root}: not all written, adubench predict was interrupted or could not read an image. Run "
+            "it again with --skip-existing."
+        )
+    if (root / PACKED_FILE).is_file() and not (root / RECORD_FILE).is_file():
+        root = root / PACKED_FILE
     record = read_record(root) or assume
     if record is None:
         raise DataError(

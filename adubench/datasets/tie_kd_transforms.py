@@ -121,6 +121,12 @@ def cut_window(array: NDArray[Any], window: Window) -> NDArray[Any]:
     return array[corner[0] : corner[0] + KB[0], corner[1] : corner[1] + KB[1]]
 
 
+def window_size(frame: tuple[int, ...], window: Window) -> tuple[int, int]:
+    """Height and width of the window of an image of shape `frame`."""
+    shape = cut_window(np.empty(frame[:2], np.bool_), window).shape
+    return int(shape[0]), int(shape[1])
+
+
 def tie_kd_sample(
     image: NDArray[np.uint8],
     teacher: FloatMap,
@@ -169,7 +175,7 @@ def fit_to_window(array: FloatMap, frame: tuple[int, ...], window: Window, what:
     Raises:
         DataError: it has neither the frame's nor the window's size.
     """
-    expected = cut_window(np.empty(frame, np.bool_), window).shape
+    expected = window_size(frame, window)
     if array.shape == tuple(frame):
         return cut_window(array, window)
     if array.shape == expected:

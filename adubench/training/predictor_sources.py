@@ -169,14 +169,18 @@ class TransformersPredictor:
             raise UsageError(f"--amp: bfloat16 needs a CUDA device, and the model is on {self.device.type}.")
         self._model = self._model.to(self.device).eval()
         self.kind = options.kind or hf_kind(self._model.config, name)
+        top = getattr(self._model.config, "max_depth", None)
+        self.max_depth = float(top) if top else None
         self.flip = "mean" if options.flip else ""
+        self._sha256: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Say what predicts and how: name, revision, number type."""
+        """Say what predicts and how: name, revision, hash of the weights, number type."""
         config = self._model.config
         source = {
             "transformers": self.name,
             "revision": getattr(config, "_commit_hash", None),
+            "sha256": self._digest(),
             "model_type": config.model_type,
             "dtype": str(self._model.dtype),
             "device": str(self.device),
@@ -200,19 +204,33 @@ class TransformersPredictor:
             out.append(Prediction(values, self.kind))
         return out
 
-    def _depth(self, image: Image) -> NDArray[np.float32]:
-        import torch
+    def _digest(self) -> str:
+        """Hash the weights themselves: a name or folder may hold others tomorrow."""
+        if self._sha256 is None:
+            digest = hashlib.sha256()
+            for name, value in sorted(self._model.state_dict().items()):
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(_torch().uint8).numpy())
+            self._sha256 = digest.hexdigest()
+        return self._sha256
 
+    def _depth(self, image: Image) -> NDArray[np.float32]:
+        torch = _torch()
         size = (int(image.shape[0]), int(image.shape[1]))
-        inputs = self._processor(images=image, return_tensors="pt").to(self.device)
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.options.amp):
-            outputs = self._model(**inputs)
         extra = {"source_sizes": [size]} if self._model.config.model_type == "zoedepth" else {}
-        found = self._processor.post_process_depth_estimation(outputs, target_sizes=[size], **extra)
-        values = found[0]["predicted_depth"].float().cpu().numpy()
-        top = getattr(self._model.config, "max_depth", None)
+        try:
+            inputs = self._processor(images=image, return_tensors="pt").to(self.device)
+            with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.options.amp):
+                outputs = self._model(**inputs)
+            found = self._processor.post_process_depth_estimation(outputs, target_sizes=[size], **extra)
+            values = found[0]["predicted_depth"].float().cpu().numpy()
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise DataError(
+                f"hf:{self.name}: the model failed on an image of {size[0]}x{size[1]} ({reason})."
+            ) from None
         if self.kind == "depth":  # bicubic interpolation overshoots
-            values = np.clip(values, 1e-3, float(top) if top else None)
+            values = np.clip(values, 1e-3, self.max_depth)
         elif self.kind.endswith("disparity"):
             values = np.maximum(values, 0.0)
         return np.ascontiguousarray(values, np.float32)
@@ -237,6 +255,12 @@ def hf_kind(config: Any, name: str) -> str:
     raise UsageError(f"hf:{name}: model type '{kind}' predicts no depth from one image alone.")
 
 
+def _torch() -> Any:
+    import torch
+
+    return torch
+
+
 def _transformers() -> Any:
     try:
         import transformers
@@ -246,7 +270,10 @@ def _transformers() -> Any:
 
 
 def _pretrained(transformers: Any, name: str) -> tuple[Any, Any]:
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise DataError(f"hf:{name}: there is no such folder.")
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(name)
         if config.model_type in ("prompt_depth_anything", "chmv2", "tipsv2_dpt"):

@@ -1,4 +1,8 @@
-"""A teacher's depth maps written for TIE-KD: its names, its 16-bit code, and a record of what made them."""
+"""A teacher's depth maps written for TIE-KD: its names, its 16-bit code, and a record of what made them.
+
+One folder holds the maps of one teacher for one list of frames. The record carries another name until every map is
+there, so an interrupted run can be continued, but not by another teacher, and training refuses what is not finished.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from adubench.datasets.frames import parse_kitti
 from adubench.datasets.teacher_maps import (
     PACKED_FILE,
-    RECORD_FILE,
     PackedWriter,
     TeacherRecord,
     frames_sha256,
     pack_teacher_maps,
+    read_record,
+    read_unfinished,
+    same_maker,
     teacher_map_name,
     write_record,
     write_teacher_png,
@@ -107,27 +113,46 @@ def predict_teacher_maps(
         progress: called with maps done and maps wanted.
 
     Raises:
-        UsageError: another format, or a predictor without metric scale.
+        UsageError: another format, a predictor without metric scale, or a folder with maps of another teacher.
         DataError: nothing could be predicted, or the output cannot be written.
     """
     if form not in FORMATS:
         raise UsageError(f"--layout tie-kd writes 16-bit codes: --format png or hdf5, not {form}.")
     if predictor.kind != "depth" and predictor.depth_scale == 1.0:
         raise UsageError(
-            f"--layout tie-kd holds metres, and {predictor.label} predicts {predictor.kind}, without scale."
+            f"--layout tie-kd holds metres, and {predictor.label} predicts {predictor.kind}, without scale: take a "
+            "metric model as teacher."
         )
     frames = [frame_of(job, from_split=split is not None) for job in jobs]
     record = _record(predictor, frames, split or "named images", max_depth)
     renamed = [replace(job, name=map_stem(frame)) for job, frame in zip(jobs, frames, strict=True)]
     if len({job.name for job in renamed}) < len(renamed):
         raise UsageError("two images have one teacher map: predict each frame once.")
-    # A record that is older than the maps beside it would vouch for what it does not know.
-    (root / RECORD_FILE).unlink(missing_ok=True)
+    if form == "png":
+        _check_folder(root, record, {job.name for job in renamed}, skip_existing)
+        write_record(root, record, finished=False)
     options = OutputOptions(root=root, form=form, skip_existing=skip_existing)
     report = predict_images(predictor, renamed, options, progress=progress, writer=_writer(root, form, record))
     if form == "png" and not report.failed:
         write_record(root, record)
     return report
+
+
+def _check_folder(root: Path, record: TeacherRecord, names: set[str], skip_existing: bool) -> None:
+    """Refuse a folder in which maps of another teacher would stay and pass for this one's."""
+    there = {path.stem for path in root.glob("*.png")} if root.is_dir() else set()
+    kept = there if skip_existing else there - names
+    if not kept:
+        return
+    before = read_unfinished(root) or read_record(root)
+    if before is None:
+        raise UsageError(f"{root}: holds {len(kept)} maps without a record of their teacher; choose an empty folder.")
+    if not same_maker(before, record):
+        raise UsageError(
+            f"{root}: holds {len(kept)} maps of another teacher or another coding ({before.teacher}, "
+            f"{before.weights_sha256[:12] or 'unknown weights'}, {before.max_depth:g} m, flip {before.flip}, crop "
+            f"{before.crop}), which would be taken for those of {record.teacher}; choose an empty folder."
+        )
 
 
 @contextmanager
@@ -143,7 +168,7 @@ def _record(predictor: Predictor, frames: list[str], split: str, max_depth: floa
     said = predictor.describe()
     source: dict[str, Any] = said["predictor"]
     network = getattr(predictor, "network", None)
-    own = network.config.get("max_depth") if network is not None else None
+    own = network.config.get("max_depth") if network is not None else getattr(predictor, "max_depth", None)
     return TeacherRecord(
         teacher=predictor.label,
         max_depth=float(max_depth or own or 80.0),

@@ -17,7 +17,9 @@ from adubench.datasets.teacher_maps import (
     open_teacher_maps,
     pack_teacher_maps,
     read_record,
+    read_unfinished,
     release_record,
+    same_maker,
     teacher_map_name,
     write_record,
     write_teacher_png,
@@ -138,6 +140,31 @@ def test_damaged_records(tmp_path, text):
     (tmp_path / "teacher.json").write_text(text)
     with pytest.raises(DataError, match=r"teacher record .*damaged"):
         open_teacher_maps(tmp_path)
+
+
+def test_maps_that_are_not_all_there_are_refused_also_as_maps_of_the_release(tmp_path):
+    folder(tmp_path)
+    write_record(tmp_path, RECORD, finished=False)
+    assert read_record(tmp_path) is None
+    assert read_unfinished(tmp_path) == RECORD
+    for assume in (None, release_record()):
+        with pytest.raises(DataError, match=r"not all written.*--skip-existing"):
+            open_teacher_maps(tmp_path, assume=assume)
+    write_record(tmp_path, RECORD)
+    assert read_unfinished(tmp_path) is None
+    assert open_teacher_maps(tmp_path).record == RECORD
+
+
+def test_the_folder_of_a_pack_stands_for_it(tmp_path):
+    with pack_teacher_maps(tmp_path / "teacher_maps.h5", RECORD) as writer:
+        writer.write(IMAGE, DEPTH)
+    assert open_teacher_maps(tmp_path).root == tmp_path / "teacher_maps.h5"
+
+
+def test_the_same_maker_may_have_other_frames_but_no_other_weights_or_coding():
+    assert same_maker(RECORD, replace(RECORD, split="eigen_test", split_sha256="", frames=9))
+    for change in ({"weights_sha256": "00"}, {"max_depth": 10.0}, {"flip": "none"}, {"crop": "none"}):
+        assert not same_maker(RECORD, replace(RECORD, **change))
 
 
 def test_damaged_maps_are_named(tmp_path):

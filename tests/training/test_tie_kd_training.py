@@ -135,6 +135,16 @@ def broken(maps, folder, fault):
         sorted(folder.glob("*0000000006.png"))[0].unlink()
     elif fault == "record":
         (folder / "teacher.json").unlink()
+    elif fault == "cut":
+        path = sorted(folder.glob("*0000000006.png"))[0]
+        path.write_bytes(path.read_bytes()[:-9])
+    elif fault == "size":
+        depth = np.full((32, 64), 9.0, np.float32)
+        write_teacher_png(folder, sorted(folder.glob("*0000000006.png"))[0].name, depth, record)
+    elif fault == "unfinished":
+        write_record(folder, record, finished=False)
+    elif fault == "json":
+        (folder / "teacher.json").write_text('{"teacher": "ramp", "max_de')
     else:
         changes = {
             "scale": {"max_depth": 10.0},
@@ -153,6 +163,10 @@ def broken(maps, folder, fault):
         ("split", "of another split, 'synthdrive.test' with 3 frames"),
         ("teacher", "of other weights"),
         ("record", "no teacher.json"),
+        ("cut", "0000000006.png: truncated PNG"),
+        ("size", "0000000006 .*: it has 32x64 pixels, expected 64x128"),
+        ("unfinished", "not all written"),
+        ("json", "teacher record .*damaged"),
         ("none", "give --teacher-maps MAPS"),
         ("nowhere", "teacher maps not found"),
     ],
@@ -169,7 +183,7 @@ def test_maps_that_do_not_fit_are_named_before_the_first_step(fault, words, stud
         train(recipe, output=tmp_path / "run", data_root=synth, device="cpu")
     assert not (tmp_path / "run/student").exists()
     plan = plan_training(recipe, output=tmp_path / "run", data_root=synth, stages=("student",))
-    if fault != "missing":  # a dry run opens the maps, it does not look for every one
+    if fault not in ("missing", "cut", "size"):  # a dry run opens the maps, it does not look at every one
         assert plan.problem
     assert plan.stages[0].frames == 6
 

@@ -112,16 +112,25 @@ def test_depth_and_images_are_read_from_the_keys(layers, tmp_path):
     assert files["encoder"]["encoder.fc.weight"].shape == (1000, 512 if layers == 34 else 2048)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("base", ["hr-depth", "diffnet"])
+@pytest.mark.parametrize(
+    "base", ["hr-depth-lite", *(pytest.param(n, marks=pytest.mark.slow) for n in ("hr-depth", "diffnet"))]
+)
 def test_two_channels_per_head_make_any_base_sub_depth(base, tmp_path):
-    network = zoo.build({"family": "sub-depth", "base": base})
+    network = zoo.build({"family": "sub-depth", "base": base, **SIZE})
     files = export_folder(network)
+    assert files["depth"]["convs.dispConvScale0.conv.weight"].shape[0] == 2
+    heads = [key for key in files["depth"] if key.startswith("decoder.") and key.count(".") == 3]
+    assert sum(files["depth"][key].shape[0] == 2 for key in heads) >= 8  # the aliases of four weights and biases
     folder = write(tmp_path / "w", files["encoder"], files["depth"])
     for family in ("auto", base, "sub-depth"):
         imported = import_weights(family, folder)
         assert imported.config == network.config
+        assert all(torch.equal(imported.state[key], value) for key, value in network.state_dict().items())
     assert "SUB-Depth" in imported.notes[0]
+    again = export_folder(rebuild(imported))
+    for name in ("encoder", "depth"):
+        assert again[name].keys() == files[name].keys()
+        assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(again[name][k])) for k, v in files[name].items())
 
 
 def test_stereo_and_missing_sizes_are_said(tmp_path):

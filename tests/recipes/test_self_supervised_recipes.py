@@ -66,6 +66,25 @@ def test_sources_split_and_scale_of_the_three_supervisions(name, frames, stereo,
     assert get_protocol(recipe.test.protocol).alignment == (alignment[11:-1] or "median")
 
 
+@pytest.mark.parametrize("base", ["monodepth2-m", "hr-depth-m"])
+def test_larger_images_go_on_from_the_smaller_network(base):
+    small, large = load_recipe(base), load_recipe(f"{base}-1024x320")
+    assert (large.self_supervised.height, large.self_supervised.width) == (320, 1024)
+    assert large.self_supervised.init == f"checkpoint:{base}.safetensors"
+    train = {"epochs": 5, "lr": 1e-5, "schedule": "constant"}
+    assert large.train == small.train.model_copy(update=train)
+    changed = {"init": large.self_supervised.init, "height": 320, "width": 1024}
+    assert large.self_supervised == small.self_supervised.model_copy(update=changed)
+    assert (large.data, large.validate_, large.test) == (small.data, small.validate_, small.test)
+
+
+def test_diffnet_trains_large_images_from_the_start():
+    """Its best epoch at that size comes right after the drop of the rate, so there is one."""
+    small, large = load_recipe("diffnet-m"), load_recipe("diffnet-m-1024x320")
+    assert large.train == small.train.model_copy(update={"batch_size": 8})
+    assert large.self_supervised == small.self_supervised.model_copy(update={"height": 320, "width": 1024})
+
+
 def test_the_rate_drops_by_the_index_of_the_epoch():
     """Epochs 0 to 14 at the full rate, 15 to 19 at a tenth: not one epoch early, as the same code on newer torch."""
     pytest.importorskip("torch")

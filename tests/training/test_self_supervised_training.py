@@ -303,6 +303,20 @@ def test_training_goes_on_from_an_official_folder_with_its_pose_network(drive, t
         stage_objective(kitti(drive, init), "student", None)
 
 
+def test_milestones_and_imported_checkpoints_have_a_pose_network_of_their_own(tmp_path):
+    from adubench.training.self_supervised_build import helpers_file
+
+    shared = tmp_path / run_folder.POSE
+    network, beside = run_folder.milestone_files(tmp_path, 10)
+    imported = tmp_path / "md2.safetensors"
+    assert {helpers_file(path) for path in (network, imported, tmp_path / run_folder.LAST)} == {shared}
+    for path in (beside, tmp_path / "md2-pose.safetensors"):
+        path.touch()
+    assert helpers_file(network) == beside
+    assert helpers_file(imported) == tmp_path / "md2-pose.safetensors"
+    assert helpers_file(tmp_path / run_folder.LAST) == shared
+
+
 # Faults --------------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from adubench.datasets.teacher_map_checks import check_map_files
 from adubench.datasets.teacher_maps import Expected, check_record, frames_sha256, open_teacher_maps, release_record
 from adubench.datasets.tie_kd_transforms import TieKDAugmentation
 from adubench.datasets.training_focal import focal_lengths
+from adubench.datasets.training_frames import TrainingFrame
 from adubench.distillation.tie_kd import TieKDConfig, preset
 from adubench.errors import AdubenchError, CheckpointError, UsageError
 from adubench.io.images import image_size
@@ -151,8 +152,8 @@ def student_samples(
         return TeacherMapSet(files, None, {}, settings, recipe.seed), {}
     maps = find_teacher_maps(recipe, frames, data_root)
     stems = maps.check_complete({frame.name: _aliases(frame.key) for frame in frames.frames})
-    paths = {frame.name: getattr(frame, "image_path", None) for frame in frames.frames}
-    check_map_files(maps, stems, settings.window, lambda name: image_size(paths[name]) if paths[name] else None)
+    paths = {frame.name: frame.image_path for frame in frames.frames if isinstance(frame, TrainingFrame)}
+    check_map_files(maps, stems, settings.window, lambda name: image_size(paths[name]) if name in paths else None)
     record = asdict(maps.record)
     facts = {key: record[key] for key in ("teacher", "weights_sha256", "max_depth", "flip", "split")}
     return TeacherMapSet(files, maps, stems, settings, recipe.seed), {"teacher_maps": facts}

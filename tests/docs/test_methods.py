@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adubench.recipes.recipe import RECIPES
-from benchmarks import make_tables, methods_table, tie_kd_results
+from benchmarks import make_tables, methods_table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 
@@ -25,12 +25,3 @@ def test_tables_are_those_of_the_report() -> None:
 
 def test_methods_are_recipes() -> None:
     assert set(methods_table.METHODS) <= set(RECIPES)
-
-
-def test_the_table_of_tie_kd_is_that_of_its_runs() -> None:
-    report = json.loads(tie_kd_results.RESULTS.read_text(encoding="utf-8"))
-    text = tie_kd_results.PAGE.read_text(encoding="utf-8")
-    for key, block in tie_kd_results.table(report).items():
-        assert make_tables.fill(text, key, block) == text, f"{key}: run python -m benchmarks.tie_kd_results"
-    for run in report["runs"]:
-        assert run["validation"]["last"] < 0.5 * run["validation"]["first"], "no better than after the first epoch"

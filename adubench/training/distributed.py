@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
@@ -55,6 +55,15 @@ def all_max(values: Tensor) -> Tensor:
         values = values.detach().clone()
         distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
     return values
+
+
+def gather_objects(own: Any) -> list[Any]:
+    """Collect an object of every process, by rank, on every process."""
+    if world_size() == 1:
+        return [own]
+    gathered: list[Any] = [None] * world_size()
+    distributed.all_gather_object(gathered, own)
+    return gathered
 
 
 class _AllSum(torch.autograd.Function):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from adubench.recipes.schema import TrainSection
-    from adubench.training.loop import Stage
+    from adubench.training.stage import Stage
 
 PATIENCE = timedelta(hours=6)
 """How long processes wait for each other: the first one validates alone."""

@@ -3,62 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
 
-from adubench.errors import AdubenchError, DataError, TrainingError, UsageError
+from adubench.errors import AdubenchError, DataError
 from adubench.training import guards, run_folder
-from adubench.training.build import AnyData, build_optimizer, train_section
-from adubench.training.checkpoint import CheckpointInfo, save_checkpoint
+from adubench.training.build import build_optimizer, train_section
 from adubench.training.data import make_loader, to_device
-from adubench.training.distributed import all_max, derive_seed, rank, world_size
+from adubench.training.distributed import all_max, derive_seed, gather_objects, rank, world_size
 from adubench.training.launch import open_accelerator
 from adubench.training.micro_batches import micro_batches
-from adubench.training.objectives import TOTALS, VALID, Objective
+from adubench.training.norm_buffers import norm_buffers, set_norm_buffers
+from adubench.training.objectives import TOTALS, VALID
 from adubench.training.progress import Progress, memory_bytes
 from adubench.training.run_log import RunLog
 from adubench.training.sampler import EpochSampler
 from adubench.training.schedules import first_beta, lr_factor
+from adubench.training.stage import Stage, check_same_data, failure, save_extras, save_network
 from adubench.training.state import load_state, random_state, save_state, set_random_state, states
 from adubench.training.sync_batch_norm import convert_batch_norm
 from adubench.training.trackers import log_pictures, pictures
 
 if TYPE_CHECKING:
-    from adubench.recipes.schema import Recipe
     from adubench.training.validation import Validator
 
 Batch = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A stage that is ready to run: everything that can be wrong has been looked at.
-
-    Attributes:
-        recipe: the experiment.
-        name: "teacher" or "student".
-        folder: of the stage's files.
-        objective: what a step computes.
-        data: samples.
-        validator: None for no validation.
-        device: `auto` or a name of torch's.
-        source: for the checkpoint's record, e.g. the teacher's hash.
-    """
-
-    recipe: Recipe
-    name: str
-    folder: Path
-    objective: Objective
-    data: AnyData
-    validator: Validator | None
-    device: str
-    source: Mapping[str, Any]
 
 
 class Trainer:
@@ -86,7 +59,8 @@ class Trainer:
         if self.train.sync_batch_norm and world_size() > 1:
             convert_batch_norm(self.objective)
         self.objective.to(self.device)
-        _outside_to(self.objective, self.device)
+        for network in getattr(self.objective, "_outside", ()):
+            network.to(self.device)
         self.optimizer = build_optimizer(self.objective, self.train)
         if self.train.compile:
             self.objective.network.compile()
@@ -150,7 +124,7 @@ class Trainer:
         model.train()
         self._milestone()
         while self.step < self.total:
-            before = (random_state(), _norm_buffers(self.objective))
+            before = (random_state(), norm_buffers(self.objective))
             started = time.monotonic()
             try:
                 batch = next(batches)
@@ -280,7 +254,7 @@ class Trainer:
         if better:
             self.best = {"value": value, "step": self.step, "metric": name}
             if self.recipe.checkpoint.best:
-                self._save_network(run_folder.BEST)
+                save_network(self.stage, run_folder.BEST, self.step, self.metrics)
         assert self.log is not None
         entry = {**self.metrics, "protocol": validator.protocol, "frames": len(validator.jobs), "seconds": seconds}
         self.log.write("validation", self.step, entry)
@@ -294,26 +268,18 @@ class Trainer:
         """Write state and last checkpoint. `alone`: other processes may not be there to take part."""
         if self.saved == self.step:
             return
-        random = self._random_of_all(alone)
+        random = [random_state()] if alone else gather_objects(random_state())
         if self.main:
             try:
                 save_state(self.stage.folder, self.step, self._content(random), keep=self.recipe.checkpoint.keep)
-                self._save_network(run_folder.LAST)
-                self._save_adapters()
+                save_network(self.stage, run_folder.LAST, self.step, self.metrics)
+                save_extras(self.stage)
             except DataError as error:
                 kept = [step for step, _ in states(self.stage.folder)]
                 tail = f" The state of step {kept[-1]} is there: continue with --resume." if kept else ""
                 raise DataError(f"{error}{tail}") from None
             self._describe_run("running")
         self.saved = self.step
-
-    def _random_of_all(self, alone: bool) -> list[dict[str, Any]]:
-        own = random_state()
-        if world_size() == 1 or alone:
-            return [own]
-        gathered: list[Any] = [None] * world_size()
-        distributed.all_gather_object(gathered, own)
-        return gathered
 
     def _content(self, random: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -340,13 +306,7 @@ class Trainer:
         state = load_state(self.stage.folder)
         if state is None:
             return
-        data = self.stage.data.fingerprint()
-        if state["data"]["fingerprint"] != data["fingerprint"]:
-            raise DataError(
-                f"{self.stage.folder}: cannot be continued, its run began with {state['data']['count']} frames of "
-                f"{state['data']['split']}, and {data['count']} of {data['split']} are here now. Restore the data, or "
-                "start in another folder with -o."
-            )
+        check_same_data(self.stage, state["data"])
         self.objective.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler_state = state["scaler"]
@@ -360,32 +320,15 @@ class Trainer:
     def _fail(self, error: BaseException, before: tuple[Any, Any], optimizer: Any) -> None:
         """Take the step back, save what was there before it, and say what happened in one sentence."""
         optimizer.zero_grad(set_to_none=True)
-        sentence = self._sentence(error)
+        sentence = failure(error, self.stage, self.train, step=self.step + 1)
         if sentence is None:
             raise error
         if not self._dirty:
             set_random_state(before[0])
-            _set_norm_buffers(self.objective, before[1])
+            set_norm_buffers(self.objective, before[1])
             if self.step > 0:
                 self._save(alone=True)
         raise sentence from None
-
-    def _sentence(self, error: BaseException) -> AdubenchError | None:
-        if guards.is_out_of_memory(error):
-            torch.cuda.empty_cache()
-            micro = max(1, self.train.batch_size // world_size() // self.train.accumulate)
-            return guards.memory_error(self.recipe, self.train, self.stage.name, step=self.step + 1, micro_batch=micro)
-        if isinstance(error, TrainingError | UsageError):
-            return error
-        if isinstance(error, AdubenchError):
-            resume = " Everything up to there is saved: repair it, then continue with --resume." if self.step else ""
-            return DataError(f"step {self.step + 1}: {error}{resume}")
-        if self.train.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            return TrainingError(f"train.compile: torch could not compile the network ({reason}); set it to false.")
-        if world_size() > 1 and guards.is_lost_process(error):
-            return TrainingError(f"step {self.step + 1}: another process of this run ended; its message says why.")
-        return None
 
     def _asked_to_stop(self) -> bool:
         asked = self._interrupt.signal is not None
@@ -408,36 +351,13 @@ class Trainer:
         self._describe_run("finished")
         self.accelerator.wait_for_everyone()
 
-    def _save_network(self, name: str) -> None:
-        network = self.objective.network
-        info = CheckpointInfo(
-            model=network.config,
-            role="teacher" if self.stage.name == "teacher" else "student",
-            recipe=self.recipe.plain(),
-            step=self.step,
-            metrics=self.metrics,
-            data=self.stage.data.fingerprint(),
-            source=self.stage.source,
-        )
-        save_checkpoint(self._path(name), network, info=info)
-
     def _milestone(self) -> None:
         """Keep the student of now if the recipe asks for it."""
         shares = self.recipe.checkpoint.milestones if self.stage.name == "student" else ()
         if self.main and self.step in {round(share * self.total) for share in shares}:
             network, adapters = run_folder.milestone_files(self.stage.folder, self.step)
-            self._save_network(network.name)
-            self._save_adapters(adapters.name)
-
-    def _save_adapters(self, name: str = "") -> None:
-        """Write what was trained beside the network: adapters for the analysis of features, pose networks."""
-        from safetensors.torch import save
-
-        from adubench.io.atomic import write_bytes
-
-        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.objective.extras.state_dict().items()}
-        if state:
-            write_bytes(self._path(name or self.objective.extras_file), save(state))
+            save_network(self.stage, network.name, self.step, self.metrics)
+            save_extras(self.stage, adapters.name)
 
     def _describe(self, resume: bool) -> None:
         train, data = self.train, self.stage.data
@@ -471,23 +391,3 @@ class Trainer:
 
     def _path(self, name: str) -> Path:
         return self.stage.folder / name
-
-
-def _norm_buffers(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Copy the running statistics, which a forward pass changes."""
-    return [b.clone() for m in _norms(module) for b in m.buffers(recurse=False)]
-
-
-def _set_norm_buffers(module: torch.nn.Module, values: list[torch.Tensor]) -> None:
-    for own, value in zip((b for m in _norms(module) for b in m.buffers(recurse=False)), values, strict=True):
-        own.copy_(value)
-
-
-def _norms(module: torch.nn.Module) -> list[torch.nn.Module]:
-    every = (module, *getattr(module, "_outside", ()))  # a teacher may learn statistics, too
-    return [m for one in every for m in one.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-
-
-def _outside_to(objective: Objective, device: torch.device) -> None:
-    for network in getattr(objective, "_outside", ()):
-        network.to(device)

@@ -25,7 +25,8 @@ from adubench.training.build import (
 )
 from adubench.training.checkpoint import read_info
 from adubench.training.distributed import rank, world_size
-from adubench.training.loop import Stage, Trainer
+from adubench.training.loop import Trainer
+from adubench.training.stage import Stage
 from adubench.training.trackers import check_trackers
 from adubench.training.validation import open_validation
 

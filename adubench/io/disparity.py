@@ -58,6 +58,24 @@ def depth_from_disparity(disp: NDArray[Any], factor: float = 1.0) -> FloatArray:
     return depth
 
 
+def depth_uncertainty(depth: NDArray[Any], spread: NDArray[Any], factor: float = 1.0) -> FloatArray:
+    """Carry the spread of a disparity over to the depth that it gives, to first order.
+
+    For SUB-Depth, whose sigma_reg is in units of sigmoid disparity, this is depth^2 * (1/min_depth - 1/max_depth) *
+    sigma_reg.
+
+    Args:
+        depth: any shape, `depth_from_disparity`.
+        spread: same shape, in units of the disparity: a standard deviation, or the scale of a Laplacian.
+        factor: that of `depth_from_disparity`.
+
+    Returns:
+        float32 of the same shape, in units of the depth.
+    """
+    depth32 = np.asarray(depth, np.float32)
+    return np.asarray(depth32 * depth32 * np.asarray(spread, np.float32) / np.float32(factor), np.float32)
+
+
 def read_disparity_png(path: str | Path, scale: float = 256.0) -> DepthMap:
     """Read pixel disparity from a 16-bit PNG; 0 = invalid.
 

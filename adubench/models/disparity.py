@@ -160,11 +160,6 @@ def depth_to_disparity(depth: Tensor, min_depth: float = 0.1, max_depth: float =
     return (1.0 / depth - low) / (high - low)
 
 
-def depth_uncertainty(depth: Tensor, sigma_reg: Tensor, min_depth: float = 0.1, max_depth: float = 100.0) -> Tensor:
-    """Carry SUB-Depth's sigma_reg (sigmoid disparity) over to metres, to first order."""
-    return depth.square() * (1.0 / min_depth - 1.0 / max_depth) * sigma_reg
-
-
 def up(x: Tensor) -> Tensor:
     """Double height and width, nearest neighbour."""
     return nn.functional.interpolate(x, scale_factor=2, mode="nearest")

@@ -11,7 +11,7 @@ from adubench import __version__
 from adubench.errors import AdubenchError, DataError, UsageError
 from adubench.training.prediction_files import FolderWriter, open_writer, write_record, written_path
 from adubench.training.prediction_inputs import ImageJob, Loaded, load_batches, with_neighbours
-from adubench.training.predictor import Prediction, depth_of
+from adubench.training.predictor import Prediction, carries_uncertainty, depth_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -93,8 +93,9 @@ def predict_images(
             for loaded, prediction in predict_batch(predictor, batch, report):
                 result = _output(prediction, loaded, options, _window(predictor))
                 maps.write(loaded.job.name, result.values)
-                if beside is not None and prediction.uncertainty is not None:
-                    beside.write(loaded.job.name, prediction.uncertainty)
+                uncertainty = (result if options.output == "depth" else prediction).uncertainty
+                if beside is not None and uncertainty is not None:
+                    beside.write(loaded.job.name, uncertainty)
                 if options.color:
                     _picture(options, loaded.job.name, result)
                 report.written.append(loaded.job.name)
@@ -117,7 +118,8 @@ def _check(predictor: Predictor, jobs: Sequence[ImageJob], options: OutputOption
         )
     if options.uncertainty and predictor.uncertainty_kind is None:
         raise UsageError(f"--uncertainty: {predictor.label} predicts no uncertainty.")
-    if options.uncertainty and options.output == "depth" and predictor.kind != "depth":
+    carried = carries_uncertainty(predictor.kind, predictor.uncertainty_kind)
+    if options.uncertainty and options.output == "depth" and not carried:
         raise UsageError(
             "--uncertainty: the map belongs to the disparity that the network predicts; add --output disparity."
         )

@@ -202,17 +202,26 @@ def depth_of(prediction: Prediction, size: tuple[int, int]) -> Prediction:
         size: (height, width) wanted.
 
     Returns:
-        `values` in metres (or up to scale); its uncertainty only where the size did not change.
+        `values` in metres (or up to scale), with the uncertainty where that can be carried over.
     """
     from adubench.evaluators.resize import bilinear
-    from adubench.io.disparity import depth_from_disparity, scaled_from_sigmoid
+    from adubench.io.disparity import depth_from_disparity, depth_uncertainty, scaled_from_sigmoid
 
     if prediction.kind in ("depth", "relative-depth"):
         return prediction
     values = prediction.values
     if prediction.kind == "sigmoid-disparity":
         values = scaled_from_sigmoid(values)
-    return Prediction(depth_from_disparity(bilinear(values, size), prediction.depth_scale), "depth")
+    depth = depth_from_disparity(bilinear(values, size), prediction.depth_scale)
+    if prediction.uncertainty is None or not carries_uncertainty(prediction.kind, prediction.uncertainty_kind):
+        return Prediction(depth, "depth")
+    spread = depth_uncertainty(depth, bilinear(prediction.uncertainty, size), prediction.depth_scale)
+    return Prediction(depth, "depth", spread, prediction.uncertainty_kind)
+
+
+def carries_uncertainty(kind: str, uncertainty_kind: str | None) -> bool:
+    """Whether uncertainty of such a prediction becomes uncertainty of its depth: a spread of depth or disparity."""
+    return kind == "depth" or (kind == "scaled-disparity" and uncertainty_kind in ("sigma", "b"))
 
 
 def evaluator_kind(predictor: Predictor) -> tuple[str, str]:

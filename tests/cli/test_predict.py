@@ -110,6 +110,25 @@ def test_uncertainty_goes_beside_the_maps(call, nets, tmp_path):
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("use_stereo", [False, True])
+def test_uncertainty_of_disparity_becomes_uncertainty_of_depth(call, tmp_path, use_stereo):
+    """To first order: sigma_depth = depth^2 * (1/0.1 - 1/100) * sigma_reg, over 5.4 where depth is 5.4 / disparity."""
+    lite = {"base": "hr-depth-lite", "height": 64, "width": 96, "use_stereo": use_stereo}
+    make_checkpoint(tmp_path / "sub.safetensors", {"family": "sub-depth", **lite})
+    pixels = save_image(tmp_path / "x.png")
+    for out, args in (("depth", ()), ("disparity", ("--output", "disparity"))):
+        done = call("predict", "sub.safetensors", "x.png", "-o", out, "--uncertainty", *args)
+        assert done.returncode == 0, done.stderr
+        assert "--uncertainty-kind b" in done.stderr
+    depth, sigma = (np.load(tmp_path / name / "x.npy") for name in ("depth", "depth_uncertainty"))
+    disparity, spread = (np.load(tmp_path / name / "x.npy") for name in ("disparity", "disparity_uncertainty"))
+    np.testing.assert_allclose(disparity, 0.01 + 9.99 * infer(tmp_path / "sub.safetensors", pixels), atol=1e-5)
+    np.testing.assert_allclose(sigma, depth**2 * spread / (5.4 if use_stereo else 1), rtol=1e-5)
+    step = 1e-4  # and that is the derivative
+    changed = (5.4 if use_stereo else 1) / (disparity.astype(np.float64) + step)
+    np.testing.assert_allclose(sigma, np.abs(changed - depth) / step * spread, rtol=2e-2)
+
+
 @pytest.mark.slow
 def test_a_split_is_predicted_under_its_frames_names(call, nets, tmp_path):
     from adubench.datasets.synthdrive import write_dataset

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from adubench.errors import DataError
-from adubench.io.disparity import depth_from_disparity, read_disparity_png, scaled_from_sigmoid
+from adubench.io.disparity import depth_from_disparity, depth_uncertainty, read_disparity_png, scaled_from_sigmoid
 
 from .helpers import png, smooth_map
 
@@ -17,6 +17,13 @@ def test_sigmoid_spans_the_depth_range():
 def test_pixel_disparity_and_missing():
     depth = depth_from_disparity(np.array([[0.0, -1.0, np.nan], [10.0, 20.0, 40.0]]), 720 * 0.5)
     np.testing.assert_array_equal(depth, np.array([[0, 0, 0], [36, 18, 9]], np.float32))
+
+
+def test_uncertainty_of_depth_is_the_first_order_of_the_mapping():
+    disparity, step = np.array([0.02, 0.3, 5.0]), 1e-7
+    depth = depth_from_disparity(disparity, 5.4)
+    change = (5.4 / disparity - 5.4 / (disparity + step)) / step
+    np.testing.assert_allclose(depth_uncertainty(depth, np.ones(3), 5.4), change, rtol=1e-4)
 
 
 def test_png_scale(tmp_path):

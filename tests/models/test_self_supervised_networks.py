@@ -7,12 +7,7 @@ pytest.importorskip("timm")
 
 from adubench.errors import CheckpointError, UsageError  # noqa: E402
 from adubench.models import diffnet, hr_depth, monodepth2, sub_depth, zoo  # noqa: E402
-from adubench.models.disparity import (  # noqa: E402
-    depth_to_disparity,
-    depth_uncertainty,
-    disparity_to_depth,
-    scaled_disparity,
-)
+from adubench.models.disparity import depth_to_disparity, disparity_to_depth, scaled_disparity  # noqa: E402
 from adubench.models.hrnet import upsample_bilinearly_  # noqa: E402
 from tests.self_supervised import arrays, close, recipe, weights, without_classifier  # noqa: E402
 
@@ -69,13 +64,6 @@ def test_disparity_and_depth():
     close(scaled_disparity(file["disp"], 1, 80), file["scaled_disp_1_80"], 1e-6, 1e-6)
     close(disparity_to_depth(file["disp"], 1, 80), file["depth_1_80"], 1e-6, 1e-6)
     close(depth_to_disparity(file["depth"]), file["disp_back"], 1e-6, 1e-6)
-
-
-def test_depth_uncertainty_is_the_first_order_of_the_mapping():
-    disparity = torch.tensor([0.02, 0.3], dtype=torch.float64)
-    step = 1e-7
-    change = (disparity_to_depth(disparity) - disparity_to_depth(disparity + step)) / step
-    close(depth_uncertainty(disparity_to_depth(disparity), torch.ones(2)), change, 0, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["monodepth2", "sub_depth", "photometric_uncertainty"])
@@ -255,6 +243,31 @@ def test_other_depths_and_several_images(layers):
     network = zoo.build({"family": "monodepth2", "num_layers": layers, "input_images": 2}).eval()
     assert network.input_rule.channels == 6
     assert network(torch.rand(1, 6, 64, 64)).disparities[3].shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("layers", "images"), [(18, 1), (18, 2), *(pytest.param(50, n, marks=pytest.mark.slow) for n in (1, 3))]
+)
+def test_the_encoder_is_torchvisions(layers, images):
+    """Official files have torchvision's names behind `encoder.`, and its features at five places."""
+    models = pytest.importorskip("torchvision.models")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(layers)
+        theirs = getattr(models, f"resnet{layers}")(weights=None).eval()
+        theirs.conv1 = torch.nn.Conv2d(3 * images, 64, 7, 2, 3, bias=False)
+        x = torch.rand(1, 3 * images, 64, 96)
+    ours = monodepth2.ResnetEncoder(layers, images).eval()
+    ours.load_state_dict(without_classifier({f"encoder.{key}": value for key, value in theirs.state_dict().items()}))
+    with torch.no_grad():
+        features = [theirs.relu(theirs.bn1(theirs.conv1((x - 0.45) / 0.225)))]
+        y = theirs.maxpool(features[0])
+        for k in range(1, 5):
+            y = getattr(theirs, f"layer{k}")(y)
+            features.append(y)
+        found = ours(x)
+    assert [tuple(f.shape) for f in found] == [tuple(f.shape) for f in features]
+    for one, two in zip(found, features, strict=True):
+        close(one, two, 1e-5, 1e-5)
 
 
 def test_pretrained_kernels_are_repeated_and_divided_for_several_images(tmp_path):

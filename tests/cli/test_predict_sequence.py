@@ -79,12 +79,3 @@ def test_a_score_needs_the_neighbours_too(call, place, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["counts"]["evaluated"] == 2
     np.save(tmp_path / "gt" / "0000000003.npy", np.full((60, 160), 5, np.float32))
     assert_one_sentence(call("eval", place / "three.safetensors", *args), 1, "its neighbour +1 is not there")
-
-
-def test_the_predictor_says_what_it_takes(place):
-    from adubench.errors import UsageError
-    from adubench.training.predictor import PredictOptions, open_predictor
-
-    predictor = open_predictor(place / "three.safetensors", PredictOptions(device="cpu"))
-    with pytest.raises(UsageError, match=r"its neighbours -1, \+1: 9 channels, got 3"):
-        predictor.predict([np.zeros((64, 96, 3), np.uint8)])

@@ -212,10 +212,13 @@ def test_stereo_training_gives_self_supervised_depth_its_scale(tmp_path):
     np.testing.assert_allclose(depth_of(found, (64, 96)).values, 5.4 / found.values, rtol=1e-6)
 
 
-def test_networks_of_image_sequences_are_refused():
-    network = Known(output="disparity", input_rule=InputRule(6, (0.0,) * 3, (1.0,) * 3, (4, 8)))
-    with pytest.raises(UsageError, match="2 images of a sequence"):
-        NetworkPredictor(network)
+def test_networks_of_image_sequences_take_neighbours_behind_the_frame():
+    rule = InputRule(6, (0.0,) * 3, (1.0,) * 3, (4, 8))
+    predictor = NetworkPredictor(Known(output="disparity", input_rule=rule, neighbours=(-1,)))
+    with pytest.raises(UsageError, match=r"its neighbours -1: 6 channels, got 3"):
+        predictor.predict([np.zeros((4, 8, 3), np.uint8)])
+    predictor.predict([np.zeros((5, 9, 6), np.uint8)])
+    assert predictor.network.calls[0].shape == (1, 6, 4, 8)
 
 
 def test_official_files_are_sent_to_import_weights(tmp_path):

@@ -7,6 +7,7 @@ paired. Aggregation follows the protocol for `all` (mean over images) and is poo
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from adubench.evaluators.comparison_model import Interval
     from adubench.evaluators.result import EvaluationResult
     from adubench.evaluators.statistics import FloatArray
+
+    SwapTests = Callable[[int, int], stats.SwapTest]
 
 __all__ = ["Comparison", "Difference", "Estimate", "Options", "Pair", "compare"]
 
@@ -104,12 +107,12 @@ def compare(
     pairs: dict[str, dict[str, dict[str, Difference]]] = {label: {} for label in labels if label != base}
     stability: tuple[stats.Ranking | None, dict[str, str]] = (None, {})
     for sums in panel.regions:
-        draws = _draws(sums, options)
-        _fill_estimates(estimates, sums, draws, labels, options)
+        draws, swaps = _draws(sums, options), _swap_tests(sums, options)
+        _fill_estimates(estimates, sums, draws, labels, options, swaps)
         for label, row in pairs.items():
-            row[sums.region] = _differences(sums, draws, labels.index(label), labels.index(base), options)
+            row[sums.region] = _differences(sums, draws, labels.index(label), labels.index(base), options, swaps)
         if len(labels) > 2 and options.primary in {f"{m}@{sums.region}" for m in sums.metrics}:
-            stability = _stability(sums, draws, labels, options)
+            stability = _stability(sums, draws, labels, options, swaps)
     adjusted, family = _adjust(pairs, options)
     comparison = Comparison(
         protocol=shared_protocol(results),
@@ -141,17 +144,29 @@ def _draws(sums: RegionSums, options: Options) -> FloatArray:
     return sums.evaluate(stats.bootstrap_sums(rows, options.resamples, options.seed, bayes=options.bayes))
 
 
+def _swap_tests(sums: RegionSums, options: Options) -> SwapTests:
+    """Test pairs of models, each pair once: only what does not depend on their order may be read of the result."""
+    filled = sums.filled
+
+    @cache
+    def test(i: int, j: int) -> stats.SwapTest:
+        return stats.swap_test(sums.sums[filled, i], sums.sums[filled, j], sums.evaluate, options.seed)
+
+    return lambda a, b: test(min(a, b), max(a, b))
+
+
 def _fill_estimates(
     estimates: dict[str, dict[str, dict[str, Estimate]]],
     sums: RegionSums,
     draws: FloatArray,
     labels: Sequence[str],
     options: Options,
+    swaps: SwapTests,
 ) -> None:
     kind = options.interval
     if kind in ("auto", "inversion"):
         kind = "bca" if options.cluster == "image" else "percentile"
-    near = _near_best(sums, options)
+    near = _near_best(sums, swaps)
     for k, label in enumerate(labels):
         row = estimates[label].setdefault(sums.region, {})
         for m, metric in enumerate(sums.metrics):
@@ -165,16 +180,15 @@ def _fill_estimates(
             row[metric] = Estimate(value, ci, int(sums.images[m]), bool(near[k, m]))
 
 
-def _near_best(sums: RegionSums, options: Options) -> NDArray[np.bool_]:
+def _near_best(sums: RegionSums, swaps: SwapTests) -> NDArray[np.bool_]:
     """[K, M]: models that the swap test (Holm over the column) does not separate from the best of the column."""
     models, count = sums.values.shape
     near = np.zeros((models, count), bool)
     sign = np.where(sums.higher_is_better, -1.0, 1.0)
     scores = np.where(np.isfinite(sums.values), sums.values * sign, np.inf)
     best = scores.argmin(axis=0)
-    filled = sums.filled
     tests = {
-        (i, j): stats.swap_test(sums.sums[filled, i], sums.sums[filled, j], sums.evaluate, options.seed).two_sided
+        (i, j): swaps(i, j).two_sided
         for i, j in combinations(range(models), 2)
         if (best == i).any() or (best == j).any()
     }
@@ -202,12 +216,11 @@ def _interval(
     return stats.percentile_interval(good, confidence), "percentile", dropped
 
 
-def _differences(sums: RegionSums, draws: FloatArray, a: int, b: int, options: Options) -> dict[str, Difference]:
+def _differences(
+    sums: RegionSums, draws: FloatArray, a: int, b: int, options: Options, swaps: SwapTests
+) -> dict[str, Difference]:
     """Compare models a and b in every metric of one region."""
-    filled = sums.filled
-    swap = None
-    if options.test == "swap":
-        swap = stats.swap_test(sums.sums[filled, a], sums.sums[filled, b], sums.evaluate, options.seed)
+    swap = swaps(a, b) if options.test == "swap" else None
     out = {}
     for m, metric in enumerate(sums.metrics):
         value_a, value_b = float(sums.values[a, m]), float(sums.values[b, m])
@@ -290,7 +303,7 @@ def _equivalent(
 
 
 def _stability(
-    sums: RegionSums, draws: FloatArray, labels: Sequence[str], options: Options
+    sums: RegionSums, draws: FloatArray, labels: Sequence[str], options: Options, swaps: SwapTests
 ) -> tuple[stats.Ranking | None, dict[str, str]]:
     """Rank stability and the letters of models whose neighbours are not separated, in the primary metric."""
     m = sums.metrics.index(options.primary.partition("@")[0])
@@ -300,11 +313,7 @@ def _stability(
         return None, {}
     ranks = stats.ranking(usable, values, higher_is_better=up, confidence=options.confidence)
     order = np.argsort(-values if up else values, kind="stable")
-    filled = sums.filled
-    p = [
-        float(stats.swap_test(sums.sums[filled, i], sums.sums[filled, j], sums.evaluate, options.seed).two_sided[m])
-        for i, j in pairwise(order)
-    ]
+    p = [float(swaps(i, j).two_sided[m]) for i, j in pairwise(order.tolist())]
     separated = stats.holm(np.array(p)) < LEVEL
     letters, current = {labels[order[0]]: "a"}, 0
     for step, model in enumerate(order[1:]):

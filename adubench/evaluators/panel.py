@@ -236,7 +236,8 @@ def _pooled(
     def evaluate(total: FloatArray) -> FloatArray:
         with np.errstate(invalid="ignore", divide="ignore"):
             found = metrics_from_moments(total, keys)
-            return np.stack([np.asarray(found[key], dtype=np.float64) for key in keys], axis=-1)
+            # Stacked along the first axis: each metric's values lie together, which everything after reads.
+            return np.moveaxis(np.stack([np.asarray(found[key], dtype=np.float64) for key in keys]), 0, -1)
 
     sums = stats.sum_by_cluster(values.transpose(1, 0, 2), labels, clusters)
     per_image = evaluate(values)

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
 from adubench.models import densedepth  # noqa: E402
 from tests.checkpoints import MONODEPTH2, NEWCRFS, make_checkpoint, save_image  # noqa: E402
+from tests.nyu import nyu_tree  # noqa: E402
 
 TEACHER = """
 import numpy as np
@@ -71,6 +73,39 @@ def test_any_teacher_to_a_comparison_of_families(call, synth, tmp_path, small_st
     compared = json.loads(done.stdout)["comparisons"]
     assert len(compared) == 2
     assert all(np.isfinite(entry["regions"]["all"]["abs_rel"]["delta"]) for entry in compared)
+
+
+def test_nyu_from_teacher_maps_to_a_score(call, tmp_path, small_student):
+    """The layout of BTS from end to end: maps of whole frames coded for 10 m, training's crop, the protocol's crop."""
+    from adubench.recipes.recipe import load_recipe
+    from adubench.training.build import open_data
+
+    root = nyu_tree(tmp_path / "nyu")
+    codes = np.full((480, 640), 9000, np.uint16)  # a border that no score may see
+    codes[45:471, 41:601] = 2500
+    codes[45:471, 41:60] = 10000  # not below 10 m
+    codes[100, 100:110] = 1  # not above 1 mm
+    Image.fromarray(codes).save(root / "official_splits/test/bath/sync_depth_00000.png")
+    (tmp_path / "teacher.py").write_text(TEACHER.replace("60, 4", "2, 2"))
+    done = call("eval", "teacher.py", "--split", "nyu", "--data-root", root, "--allow-missing", "-o", "nyu.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "nyu.json").read_text())
+    assert result["summary"]["abs_rel"] == pytest.approx(0.2)
+    assert result["per_image"]["n_pixels"] == [(471 - 45) * (601 - 60) - 10]
+    maps = ("predict", "teacher.py", "--layout", "tie-kd", "--split", "nyu_train", "--data-root", root, "-o", "maps")
+    assert call(*maps, "--max-depth", "10").returncode == 0
+    recipe = load_recipe("tie-kd-nyu-resnet18-bts", ["teacher_maps.path=maps", "model.init=random"])
+    sample = open_data(recipe, "student", root).samples.sample(0, 0)
+    assert sample.image.shape == (3, 416, 544)
+    assert sample.teacher[sample.teacher_mask] == pytest.approx(2.0, abs=10 / 65535)
+    dry = call("train", "tie-kd-nyu-resnet18-bts", "--data-root", root, "--teacher-maps", "maps", "--dry-run",
+               *settings("model.init=random"))  # fmt: skip
+    assert dry.returncode == 0, dry.stderr
+    assert call(*maps[:-1], "kitti-coded").returncode == 0
+    dry = call("train", "tie-kd-nyu-resnet18-bts", "--data-root", root, "--teacher-maps", "kitti-coded", "--dry-run",
+               *settings("model.init=random"))  # fmt: skip
+    assert dry.returncode == 1
+    assert "max_depth 80 m, the recipe 10 m" in dry.stderr
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Foreign checkpoints of AdaBins, BTS and the TIE-KD students: names, strictness, and the network they make."""
 
+from collections import OrderedDict
 from functools import cache
 
 import numpy as np
@@ -269,6 +270,57 @@ def test_counters_may_be_missing_and_half_precision_is_widened(tmp_path):
     imported = families.import_weights("tie-kd", save(tmp_path, {"state_dict": state}))
     assert imported.state["encoder.bn1.num_batches_tracked"].dtype == torch.int64
     assert imported.state["encoder.bn1.weight"].dtype == torch.float32
+
+
+def optimizer_state():
+    entry = {"step": 3, "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    group = {"lr": 1e-4, "betas": (0.9, 0.99), "initial_lr": np.float64(1e-4), "params": [0]}
+    return {"state": {0: entry}, "param_groups": [group]}
+
+
+def wrapped(state, form):
+    """A checkpoint as one of the programs would store it, and how it is saved."""
+    meta = {
+        "env_info": "sys.platform: linux",
+        "config": "model = dict()",
+        "epoch": 24,
+        "CLASSES": None,
+        "hook_msgs": {},
+    }
+    numbers = {"best": np.float32(0.06), "step": np.int64(9), "best_eval_steps": np.zeros(9, np.int32)}
+    old = {"_use_new_zipfile_serialization": False}
+    parameters = {k: torch.nn.Parameter(v, requires_grad=v.is_floating_point()) for k, v in state.items()}
+    return {
+        "bare": (state, {}),
+        "before zip files": (state, old),
+        "model": ({"model": state, "optimizer": optimizer_state(), "epoch": 24}, {}),
+        "mm": ({"meta": meta, "state_dict": OrderedDict(state), "optimizer": optimizer_state()}, {}),
+        "numpy numbers": ({"model": module(state), **numbers}, {}),
+        "all of them, before zip files": ({"model": module(state), "optimizer": optimizer_state(), **numbers}, old),
+        "parameters": ({"model": OrderedDict(parameters)}, {}),
+    }[form]
+
+
+@pytest.mark.parametrize(
+    "form", ["bare", "before zip files", "model", "mm", "numpy numbers", "all of them, before zip files", "parameters"]
+)
+def test_every_way_of_storing_gives_the_same_weights(tmp_path, form):
+    state = student("resnet18")
+    state["backbone.bn1.running_var"] = torch.arange(64.0)
+    content, options = wrapped(state, form)
+    torch.save(content, tmp_path / "foreign.pt", **options)
+    imported = families.import_weights("auto", tmp_path / "foreign.pt")
+    assert imported.config["encoder"] == "resnet18"
+    assert torch.equal(imported.state["encoder.bn1.running_var"], torch.arange(64.0))
+    assert not any(value.requires_grad for value in imported.state.values())
+
+
+@pytest.mark.parametrize(("n_bins", "data", "said"), [(49, "kitti", True), (49, "nyu", False), (257, "kitti", False),
+                                                      (257, "nyu", True)])  # fmt: skip
+def test_bins_of_the_other_data_set_are_said(tmp_path, n_bins, data, said):
+    """The file does not store its range: with the wrong one every depth would be eight times too large or small."""
+    imported = families.import_weights("tie-kd", save(tmp_path, student("resnet18", n_bins)), dataset=data)
+    assert any("--dataset" in note for note in imported.notes) == said
 
 
 @pytest.mark.parametrize("fault", ["missing", "unknown", "shape"])

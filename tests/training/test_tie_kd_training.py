@@ -36,6 +36,7 @@ from adubench.training.sampler import EpochSampler  # noqa: E402
 from adubench.training.schedules import first_beta, lr_factor  # noqa: E402
 from adubench.training.tie_kd_build import build_model_objective, tie_kd_config  # noqa: E402
 from adubench.training.tie_kd_objectives import AdaBinsTraining, BTSTraining  # noqa: E402
+from tests.nyu import nyu_tree  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_student")
 QUICK = (
@@ -320,22 +321,6 @@ def test_batch_norm_over_processes_reaches_timms_norms_with_activation():
         twin.train(train_mode)
         torch.testing.assert_close(twin(x), plain(x), rtol=1e-4, atol=1e-5)
     assert twin.state_dict().keys() == plain.state_dict().keys()
-
-
-def nyu_tree(root):
-    """Two training scenes and a test scene in BTS's layout, at NYU's size."""
-    rng = np.random.default_rng(0)
-    for folder, frames in (("sync/den_0001", 2), ("sync/bath_0002", 1), ("official_splits/test/bath", 1)):
-        (root / folder).mkdir(parents=True)
-        for i in range(frames):
-            image = Image.fromarray(rng.integers(0, 255, (480, 640, 3), np.uint8))
-            image.save(root / folder / f"rgb_{i:05d}.jpg")
-            codes = np.full((480, 640), 2000 + i, np.uint16)
-            codes[:45], codes[:, :43] = 65000, 65000
-            Image.fromarray(codes).save(root / folder / f"sync_depth_{i:05d}.png")
-    lines = ["/den_0001/rgb_00000.jpg /den_0001/sync_depth_00000.png 518.8579"]
-    (root / "train.txt").write_text("\n".join(lines))
-    return root
 
 
 def test_nyu_trains_from_the_folder_or_a_list(tmp_path):

@@ -28,6 +28,7 @@ _FIRST = "decode_head.conv_list.0.conv.weight"
 _FULL = "decode_head.upsample_custom.convA.conv.weight"
 _PROBS = "decode_head.conv_out.0.weight"
 _DEPTH = "decode_head.conv_depth.weight"
+_BINS = {"kitti": 257, "nyu": 49}
 _LAYER = re.compile(r"^backbone\.layer(\d+)\.(\d+)\.conv\.([012])\.(conv|bn)\.(.+)$")
 _BLOCK = re.compile(r"^encoder\.blocks\.(\d+)\.(\d+)\.(conv_pw|conv_dw|conv_pwl|bn1|bn2|bn3)\.(.+)$")
 # Position in the reference's block -> timm's names; the very first block has no expanding convolution.
@@ -137,8 +138,16 @@ def import_weights(path: Path, *, max_depth: float | None = None, dataset: str =
         own, build, config, where=str(path), kind=kind, official=lambda key: _reference_name(key, encoder)
     )
     dropped = [key for key in state if _is_unused(key, encoder, head)]
-    bins = (f"{config['n_bins']} bins",) if head == "dpm" else ()
+    bins = _about_bins(config["n_bins"], dataset) if head == "dpm" else ()
     return Imported(config, complete, batch_of_notes(kind, high, dropped, *bins))
+
+
+def _about_bins(n_bins: int, dataset: str) -> tuple[str, ...]:
+    """Say how many bins there are, and where their number belongs to the other data set: the file has no range."""
+    usual = next((name for name, bins in _BINS.items() if bins == n_bins), dataset)
+    if usual == dataset:
+        return (f"{n_bins} bins",)
+    return (f"{n_bins} bins, as released for {usual}: give --dataset {usual} if it was trained there",)
 
 
 def export_state(network: DenseDepth) -> dict[str, Any]:

@@ -66,6 +66,13 @@ def test_sources_split_and_scale_of_the_three_supervisions(name, frames, stereo,
     assert get_protocol(recipe.test.protocol).alignment == (alignment[11:-1] or "median")
 
 
+@pytest.mark.parametrize("name", ["monodepth2-m", "sub-depth-monodepth2", "hr-depth-ms", "diffnet-m"])
+def test_adam_has_its_own_defaults_and_nothing_beside_it(name):
+    train = load_recipe(name).train
+    assert (train.optimizer, train.betas, train.eps) == ("adam", (0.9, 0.999), 1e-8)
+    assert (train.weight_decay, train.clip_norm, train.precision) == (0, None, "fp32")
+
+
 @pytest.mark.parametrize("base", ["monodepth2-m", "hr-depth-m"])
 def test_larger_images_go_on_from_the_smaller_network(base):
     small, large = load_recipe(base), load_recipe(f"{base}-1024x320")

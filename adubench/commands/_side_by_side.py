@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -33,6 +34,7 @@ def run_together(commands: Sequence[Sequence[str]]) -> None:
         UsageError: one of them refused its arguments; its own sentence.
         TrainingError: one of them failed; likewise. The others are asked to stop, which they do after saving.
         KeyboardInterrupt: Ctrl-C; all of them have saved and stopped.
+        SystemExit: SIGTERM, with status 143; likewise.
     """
     count = max(1, min(len(commands), os.cpu_count() or 1))
     for first in range(0, len(commands), count):
@@ -42,7 +44,9 @@ def run_together(commands: Sequence[Sequence[str]]) -> None:
 def _run(commands: Sequence[Sequence[str]]) -> None:
     environment = os.environ | dict.fromkeys(_THREADS, "1")
     with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(_child(command, environment)) for command in commands]
+        children: list[subprocess.Popen[str]] = []
+        stack.enter_context(_stopped_with_us(children))
+        children += (stack.enter_context(_child(command, environment)) for command in commands)
         last: list[str] = [""] * len(children)
         readers = [
             threading.Thread(target=_pass_on, args=(child.stderr, last, i), daemon=True)
@@ -81,6 +85,29 @@ def _child(command: Sequence[str], environment: dict[str, str]) -> Iterator[subp
         if child.poll() is None:
             child.terminate()  # likewise
         child.wait()
+
+
+@contextlib.contextmanager
+def _stopped_with_us(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Pass SIGTERM on to commands and end with its status once they have saved; unlike Ctrl-C it reaches us alone.
+
+    Outside the main thread, where Python takes no signals, nothing is watched.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough; the commands need a moment to save
+        for child in children:
+            child.terminate()
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _pass_on(lines: IO[str] | None, last: list[str], index: int) -> None:

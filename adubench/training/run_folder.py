@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,9 @@ def milestone_files(folder: Path, step: int) -> tuple[Path, Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process; the operating system lets go of it however the process ends.
 
+    Folders that are made here and stay empty are taken away again, and so is the record of a run that ended before its
+    first step was saved: a refused run leaves nothing, and is started anew with a mended recipe.
+
     Raises:
         UsageError: another process (or another run of this one) works there.
         DataError: the folder cannot be written.
@@ -56,6 +59,7 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder.resolve() / LOCK
     if path in _held:
         raise _busy(folder, f"process {os.getpid()} on {socket.gethostname()}")
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
@@ -73,12 +77,33 @@ def locked(folder: Path) -> Iterator[None]:
         file.flush()
         _held.add(path)
         try:
+            _forget(folder)
             yield
         finally:
+            _forget(folder)
             _held.discard(path)
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody's files are in it
+                for place in made:
+                    place.rmdir()
     finally:
         file.close()
+
+
+def _forget(folder: Path) -> None:
+    """Remove the records of stages that have trained nothing."""
+    for stage in (folder / "teacher", folder / "student"):
+        with suppress(OSError, DataError):  # what is no record of ours stays
+            run = read_run(stage)
+            if run is not None and not _trained(stage, run):
+                for name in (RUN, RECIPE, LOG):
+                    (stage / name).unlink(missing_ok=True)
+                stage.rmdir()
+
+
+def _trained(stage: Path, run: Mapping[str, Any]) -> bool:
+    """Whether a training computed anything in the folder of a stage, be it gone by now."""
+    return run.get("step", 0) != 0 or any(stage.glob("state-*")) or any(stage.glob("*.safetensors"))
 
 
 @contextmanager
@@ -133,7 +158,7 @@ def may_start(folder: Path, recipe: Recipe, stage: str, *, resume: bool) -> bool
         UsageError: there is a run and `resume` is off, or its recipe is another one.
     """
     run = read_run(folder)
-    if run is None:
+    if run is None or not _trained(folder, run):
         return True
     if not resume:
         done = "is finished" if run.get("status") == "finished" else f"stopped at step {run.get('step', 0)}"

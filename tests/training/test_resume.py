@@ -244,6 +244,44 @@ def test_two_runs_in_one_folder(tmp_path):
         pass
 
 
+def test_a_refused_run_leaves_no_empty_folder(tmp_path):
+    new, old = tmp_path / "a" / "run", tmp_path / "old"
+    old.mkdir()
+    for folder in (new, old):
+        with pytest.raises(DataError), run_folder.locked(folder):
+            raise DataError("no images")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["old"]
+    with run_folder.locked(new):
+        (new / "student").mkdir()
+    assert [p.name for p in new.iterdir()] == ["student"]
+
+
+def test_a_run_that_trained_nothing_is_started_anew_with_a_mended_recipe(recipe, synth, tmp_path, monkeypatch):
+    """Not "its recipe was another one"; what was trained is kept, even if only its record is left."""
+    for step in (0, 3):
+        stage = tmp_path / str(step) / "student"
+        stage.mkdir(parents=True)
+        run_folder.write_recipe(stage, recipe("seed=1"))
+        run_folder.write_run(stage, status="started", step=step)
+    assert run_folder.may_start(tmp_path / "0" / "student", recipe("seed=2"), "student", resume=False)
+    with pytest.raises(UsageError, match="stopped at step 3"):
+        run_folder.may_start(tmp_path / "3" / "student", recipe("seed=2"), "student", resume=False)
+    with run_folder.locked(tmp_path / "0"):
+        pass
+    assert not (tmp_path / "0" / "student").exists()
+    with run_folder.locked(tmp_path / "3"):
+        assert (tmp_path / "3" / "student" / run_folder.RUN).is_file()
+
+    def refused(self, *, resume):
+        assert (self.stage.folder / run_folder.RUN).is_file()
+        raise DataError("found in the first step")
+
+    monkeypatch.setattr(loop.Trainer, "run", refused)
+    with pytest.raises(DataError, match="first step"):
+        train(recipe(*SUPERVISED), output=tmp_path / "new", data_root=synth)
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     (tmp_path / run_folder.LOCK).write_text("process 1 on elsewhere since yesterday")
     with run_folder.locked(tmp_path):

@@ -109,8 +109,16 @@ def project(points: Tensor, K: Tensor, T: Tensor, size: tuple[int, int]) -> Tens
 
 
 def sample(source: Tensor, grid: Tensor, *, align_corners: bool = True) -> Tensor:
-    """Read a source image (B, 3, H, W) at grid positions, bilinearly; outside, the nearest border pixel counts."""
-    return functional.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=align_corners)
+    """Read a source image (B, 3, H, W) at grid positions, bilinearly; outside, the nearest border pixel counts.
+
+    Positions that are NaN (networks that diverged) give NaN. torch reads the first pixel there, so that the loss would
+    stay finite, and its backward pass on the CPU ends the process.
+    """
+    lost = grid.isnan()
+    read = functional.grid_sample(
+        source, grid.masked_fill(lost, 0), mode="bilinear", padding_mode="border", align_corners=align_corners
+    )
+    return read.masked_fill(lost.any(-1)[:, None], float("nan"))
 
 
 def synthesise(

@@ -84,3 +84,17 @@ def test_the_grid_is_scaled_by_the_size_less_one():
 def test_translations_scale_by_the_mean_of_the_inverse_depth_not_by_the_inverse_of_the_mean():
     depth = torch.tensor([1.0, 4.0]).view(1, 1, 1, 2)
     close(scale_translation(torch.ones(1, 3), depth), torch.full((1, 3), 0.625), 1e-7)
+
+
+def test_nan_positions_give_nan_and_the_process_survives_the_backward_pass():
+    """torch reads the first pixel at NaN, and its backward pass on the CPU is a segmentation fault."""
+    source = torch.rand(2, 3, 8, 8, requires_grad=True)
+    grid = torch.zeros(2, 8, 8, 2)
+    grid[1, 2:4] = float("nan")
+    grid[0, 0, 0, 0] = float("inf")  # far outside: the border
+    grid.requires_grad_(True)
+    read = sample(source, grid)
+    assert read[1, :, 2:4].isnan().all()
+    assert read.isnan().sum() == 3 * 2 * 8
+    read.nansum().backward()
+    assert grid.grad.isfinite().all()

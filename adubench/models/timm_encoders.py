@@ -36,8 +36,8 @@ def create_encoder(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(
-                f"pretrained weights of {name}: cannot be loaded ({reason}). Connect to the network once, or set "
-                "pretrained=false."
+                f"pretrained weights of {name}: cannot be loaded ({reason}). Connect to the network once, name "
+                "a local file of them, or start from random weights."
             ) from None
     return model
 

@@ -21,6 +21,7 @@ _PATH = click.Path(path_type=Path)
 _OWN: dict[str, Any] = {
     "device": "auto",
     "batch_size": None,
+    "network_size": None,
     "amp": False,
     "flip": None,
     "kb_crop": None,
@@ -148,6 +149,10 @@ def _settle(
         return ("kitti-eigen-raw",), None  # what self-supervised networks are scored under in the literature
     if "all" in protocols:
         return protocols, needed
+    if any("alignment=" in name for name in protocols):  # what the user wrote out stays as it is
+        given = [name if "alignment=" in name else get_protocol(name).with_options(alignment=needed).name
+                 for name in protocols]  # fmt: skip
+        return tuple(given), None
     chosen = [get_protocol(name) for name in protocols or (default or "full-frame",)]
     return protocols, None if all(p.alignment == needed for p in chosen) else needed
 

@@ -21,7 +21,7 @@ Examples:
   adubench compare a.json b.json c.json --metric abs_rel --metric rmse --format markdown
   adubench compare ours.json --published --style leaderboard
   adubench compare --published --protocol kitti-eigen --format latex -o table.tex
-  adubench compare --method ours=s0.json,s1.json,s2.json --method base=b0.json,b1.json,b2.json
+  adubench compare --method ours=s0.json,s1.json,s2.json --method base=b0.json,b1.json,b2.json --published
 """
 
 
@@ -86,7 +86,7 @@ def command(
     a - b with b the baseline. Exit status: 0 good, 1 the results cannot be compared, 2 usage.
     """
     if methods:
-        return _by_method(methods, files, paired_seeds, protocol, rest, (form, style, output))
+        return _by_method(methods, files, paired_seeds, protocol, rest, (form, style, output), published=published)
     if paired_seeds:
         from adubench.errors import UsageError
 
@@ -112,6 +112,8 @@ def _by_method(
     protocol: str | None,
     rest: dict[str, Any],
     out: tuple[str, str, Path | None],
+    *,
+    published: bool,
 ) -> int:
     """Compare methods by their runs."""
     from adubench.commands._options import refuse_input_as_output, render_tables
@@ -119,6 +121,7 @@ def _by_method(
     from adubench.evaluators.comparison_model import Options
     from adubench.evaluators.methods import compare_methods
     from adubench.reports.methods import methods_tables
+    from adubench.reports.published import add_published
 
     form, style, output = out
     if files or rest["force"] or rest["equiv"] is not None or rest["test"] != "swap":
@@ -137,10 +140,19 @@ def _by_method(
         options=options, paired=paired,
     )  # fmt: skip
     if form == "json":
-        _emit(_json(comparison.to_dict()), output)
-    else:
-        _emit(render_tables(methods_tables(comparison, style), form, output), output)
+        extra = _published_json(comparison.protocol, comparison.split) if published else {}
+        _emit(_json(comparison.to_dict() | extra), output)
+        return 0
+    values, differences = methods_tables(comparison, style)
+    first, *others = add_published(values, comparison, style) if published else [values]
+    _emit(render_tables([first, differences, *others], form, output), output)
     return 0
+
+
+def _published_json(protocol: dict[str, Any], split: str | None) -> dict[str, Any]:
+    from adubench.reports.published import published_json, select
+
+    return published_json(select(str(protocol["name"]), split) if split else [])
 
 
 def _methods(methods: Sequence[str]) -> dict[str, list[Path]]:
@@ -244,14 +256,12 @@ def _arguments(options: dict[str, Any], results: Sequence[EvaluationResult], sty
 
 def _render(comparison: Comparison, form: str, style: str, published: bool, output: Path | None) -> str:
     from adubench.commands._options import render_tables
-    from adubench.reports.published import add_published, published_json, select
+    from adubench.reports.published import add_published
     from adubench.reports.tables import differences_table, results_table
 
     if form == "json":
-        extra: dict[str, Any] = {}
-        if published and not comparison.mixed:
-            split = comparison.split
-            extra = published_json(select(str(comparison.protocol["name"]), split) if split else [])
+        beside = published and not comparison.mixed
+        extra = _published_json(comparison.protocol, comparison.split) if beside else {}
         return _json(comparison.to_dict() | extra)
     tables = [results_table(comparison, style)]
     if published:

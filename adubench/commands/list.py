@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from adubench.recipes.experiments import Experiment
+
 
 @click.group("list", epilog="Example: adubench list metrics --json")
 def command() -> None:
@@ -84,13 +86,20 @@ def recipes_command(as_json: bool) -> None:
     recipes = recipe_table()
     experiments = [load_experiment(name)[0] for name in experiment_files()]
     if as_json:
-        known = [{"name": e.id, "question": e.question, "source": e.source, "base": e.base} for e in experiments]
+        known = [{"name": e.id, "question": e.question, "source": e.source, "base": e.base, "status": _status(e)}
+                 for e in experiments]  # fmt: skip
         click.echo(json.dumps({"recipes": [asdict(r) for r in recipes], "experiments": known}, indent=2))
         return
-    rows = [(r.name, r.about, r.source, ", ".join(r.stages), r.train) for r in recipes]
-    _print("recipes (adubench train NAME)", ("name", "about", "source", "stages", "trains on"), rows)
-    asked = [(e.id, e.question, e.source) for e in experiments]
-    _print("experiments (adubench experiment NAME)", ("name", "question", "source"), asked)
+    rows = [(r.name, r.about, r.source, ", ".join(r.stages), r.train, r.status) for r in recipes]
+    _print("recipes (adubench train NAME)", ("name", "about", "source", "stages", "trains on", "status"), rows)
+    asked = [(e.id, e.question, e.source, _status(e)) for e in experiments]
+    _print("experiments (adubench experiment NAME)", ("name", "question", "source", "status"), asked)
+
+
+def _status(experiment: Experiment) -> str:
+    printed = any(variant.published for variant in experiment.vary)
+    known = "published numbers known, not reproduced here" if printed else "no published numbers"
+    return f"{known}; small scales run on SynthDrive" if {"synth", "smoke"} & set(experiment.scales) else known
 
 
 @command.command("models")

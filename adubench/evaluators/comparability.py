@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _NOT_RULES = ("fingerprint", "name", "version", "title", "source", "images", "remark")
 DEFAULT_BLOCK = 100
 
+REMEDY = "Evaluate both alike, or use --force to see them in one table all the same."
+
 
 def protocol_title(result: EvaluationResult) -> str:
     """Name and version of a result's protocol, as tables print it."""
@@ -55,7 +57,7 @@ def _short(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
-def check_comparable(results: Sequence[EvaluationResult], *, force: bool) -> list[str]:
+def check_comparable(results: Sequence[EvaluationResult], *, force: bool, remedy: str = REMEDY) -> list[str]:
     """Refuse results that must not be ranked against each other.
 
     Compared with the first result: protocol fingerprint, split, kind of ground truth (where their data fingerprints
@@ -80,7 +82,7 @@ def check_comparable(results: Sequence[EvaluationResult], *, force: bool) -> lis
     for other in results[1:]:
         found += _differences(first, other)
     if found and not force:
-        raise ResultError(found[0] + " Evaluate both alike, or use --force to see them in one table all the same.")
+        raise ResultError(f"{found[0]} {remedy}")
     return found
 
 

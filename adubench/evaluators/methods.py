@@ -116,6 +116,11 @@ class MethodComparison:
     options: Options
     warnings: tuple[str, ...] = ()
 
+    @property
+    def mixed(self) -> bool:
+        """Whether the results differ in protocol or split: never, such methods are refused."""
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; non-finite numbers are None."""
         return {
@@ -158,7 +163,7 @@ def compare_methods(
     options.check()
     base = _baseline(methods, baseline, paired=paired)
     results = [result for runs in methods.values() for result in runs]
-    check_comparable(results, force=False)
+    check_comparable(results, force=False, remedy="Evaluate all runs alike.")
     check_columns(results)
     frames, notes = common_frames(results)
     notes += provenance_notes(results)

@@ -46,7 +46,7 @@ _NOT_IN_DIGEST = ("name", "about", "source", "expected", "log", "test")
 
 @dataclass(frozen=True, slots=True)
 class RecipeInfo:
-    """A line of `adubench list recipes`."""
+    """A line of `adubench list recipes`; `status` says whether its source prints numbers, and what was reproduced."""
 
     name: str
     about: str
@@ -54,6 +54,7 @@ class RecipeInfo:
     method: str
     stages: tuple[str, ...]
     train: str
+    status: str
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -159,7 +160,12 @@ def recipe_table() -> list[RecipeInfo]:
     rows = []
     for name in RECIPES:
         recipe = load_recipe(name)
-        rows.append(
-            RecipeInfo(name, recipe.about, recipe.source, recipe.method, stages_to_run(recipe), recipe.data.train)
-        )
+        stages, train = stages_to_run(recipe), recipe.data.train
+        rows.append(RecipeInfo(name, recipe.about, recipe.source, recipe.method, stages, train, _status(recipe)))
     return rows
+
+
+def _status(recipe: Recipe) -> str:
+    if recipe.expected:
+        return "published numbers known, not reproduced here"
+    return "runs here, small" if recipe.data.train.startswith("synthdrive") else "no published numbers"

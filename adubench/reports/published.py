@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adubench.evaluators.comparison import Comparison
+    from adubench.evaluators.methods import MethodComparison
 
 _FILES = ("adu_depth", "sub_depth", "tie_kd", "supervised_readmes", "selfsup_readmes")
 _BENCHMARK_FILE = "spencer_benchmark_kitti"
@@ -289,7 +290,7 @@ def published_tables(rows: Sequence[PublishedRow], title: str, style: str = "pap
     return tables
 
 
-def add_published(table: Table, comparison: Comparison, style: str) -> list[Table]:
+def add_published(table: Table, comparison: Comparison | MethodComparison, style: str) -> list[Table]:
     """Put published rows beside a results table.
 
     Rows of exactly the result's group join its rows and are ranked with them (a partial result is not ranked); other

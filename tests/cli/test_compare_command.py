@@ -217,6 +217,27 @@ def test_methods_are_compared_by_their_runs(tmp_path, run_here):
     assert data["comparisons"][0]["regions"]["all"]["rmse"]["smallest_p"] == pytest.approx(0.1)
 
 
+def test_published_rows_stand_beside_methods(tmp_path, run_here):
+    for name, bias in (("a", 0.1), ("b", 0.0)):
+        for seed in range(3):
+            save_results([make_result(f"{name}{seed}", seed, bias=bias)], tmp_path / f"{name}{seed}.json")
+    methods = ("--method", "ours=a0.json,a1.json,a2.json", "--method", "base=b0.json,b1.json,b2.json")
+    text = run_here("compare", *methods, "--published", "--format", "markdown", *FAST).stdout
+    values = text.split("### Differences")[0]
+    assert "NeWCRFs" in values
+    assert "3 runs" in values
+    assert "Differences to ours" in text
+    data = json.loads(run_here("compare", *methods, "--published", "--format", "json", *FAST).stdout)
+    assert data["published"]
+    assert "published" not in json.loads(run_here("compare", *methods, "--format", "json", *FAST).stdout)
+
+
+def test_methods_of_two_protocols_are_refused_without_naming_force(files, run_here):
+    done = run_here("compare", "--method", "a=ours.json", "--method", "b=full.json", *FAST)
+    assert_one_sentence(done, 1, "full was scored under")
+    assert "--force" not in done.stderr
+
+
 def test_equivalence_and_other_tests(files, run_here):
     wide = run_here("compare", "ours.json", "base.json", "--metric", "rmse", "--equiv", "100", *FAST).stdout
     narrow = run_here("compare", "ours.json", "base.json", "--metric", "rmse", "--equiv", "0.0001", *FAST).stdout

@@ -89,6 +89,12 @@ def test_disparity_is_aligned_by_the_median_and_says_so(evaluated):
     assert fixed["provenance"]["flip"] == "blend"
 
 
+def test_an_alignment_in_the_name_of_a_protocol_is_the_users(evaluated):
+    result, _ = evaluated("md2.safetensors", "--protocol", "synthdrive[alignment=none]", "--protocol", "synthdrive")
+    names = [one["protocol"]["name"] for one in result["results"]]
+    assert names == ["synthdrive", "synthdrive[alignment=median]"]
+
+
 def test_testing_on_the_training_split_is_said(evaluated):
     result, done = evaluated("nc.safetensors", "--no-flip")
     assert "not a test of generalisation: 13 of 13 'synthdrive.test' images are" in done.stderr

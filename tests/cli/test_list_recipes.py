@@ -28,6 +28,16 @@ def test_recipes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert {*(f"E{i}" for i in range(1, 9)), "table4", "self_supervised", "tie_kd_sweep"} <= set(names)
 
 
+def test_every_entry_has_a_source_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(run(capsys, "list", "recipes", "--json"))
+    entries = [*found["recipes"], *found["experiments"], *json.loads(run(capsys, "list", "models", "--json"))]
+    assert [e for e in entries if not (e["source"] and e["status"])] == []
+    status = {row["name"]: row["status"] for row in found["recipes"]}
+    assert status["sub-depth-diffnet"] == "published numbers known, not reproduced here"
+    assert status["demo"] == "runs here, small"
+    assert status["newcrfs-config"] == "no published numbers"
+
+
 def test_models_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["family"] for row in json.loads(run(capsys, "list", "models", "--json"))} == set(MODELS)
 

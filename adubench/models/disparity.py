@@ -19,6 +19,9 @@ from adubench.models.interface import DepthNetwork, Inference, InputRule
 #: Metres per predicted unit of networks trained with stereo: KITTI's 0.54 m baseline stood for 0.1 in training.
 STEREO_SCALE = 5.4
 
+#: Coarsest features, and the smallest input whose coarsest features can be reflection-padded, in pixels.
+STRIDE, SMALLEST = 32, 64
+
 #: Frames that a network of several images takes after the target, in the order of the published `frame_ids` 0 -1 1.
 NEIGHBOURS = (-1, 1, -2, 2)
 
@@ -107,10 +110,10 @@ def check_size(height: int, width: int) -> None:
     Raises:
         UsageError: not multiples of 32, or below 64.
     """
-    if height % 32 or width % 32 or height < 64 or width < 64:
+    if height % STRIDE or width % STRIDE or height < SMALLEST or width < SMALLEST:
         raise UsageError(
-            f"network input {height}x{width}: height and width must be multiples of 32 and at least 64, "
-            "because features of stride 32 are reflection-padded. Use e.g. 192x640."
+            f"network input {height}x{width}: height and width must be multiples of {STRIDE} and at least {SMALLEST}, "
+            f"because features of stride {STRIDE} are reflection-padded. Use e.g. 192x640."
         )
 
 

@@ -157,6 +157,8 @@ def _without(state, key):
         (lambda e, d: (e, {**d, "decoder.0.conv.conv.bias": torch.zeros(7)}), r"shape \(7,\), expected \(256,\)"),
         (lambda e, d: ({**e, "options": "x"}, d), "expected tensors only, but 'options' is str"),
         (lambda e, d: ({**e, "height": "tall"}, d), "not a number"),
+        (lambda e, d: ({**e, "height": 200}, d), r"encoder\.pth: network input 200x96: .*multiples of 32"),
+        (lambda e, d: (e, {**d, "decoder.0.conv.conv.bias": torch.zeros(256, dtype=torch.int64)}), "type torch.int64"),
         (lambda e, d: (e, torch.zeros(3)), "expected a state dictionary, got Tensor"),
         (lambda e, d: (e, {"weight": torch.zeros(3)}), "not the decoder of"),
     ],
@@ -173,8 +175,9 @@ def test_another_family_and_missing_files_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="expected a checkpoint of monodepth2, got one of hr-depth"):
         import_weights("monodepth2", folder)
     (folder / "depth.pth").unlink()
-    with pytest.raises(CheckpointError, match=r"depth\.pth not found"):
-        import_weights("hr-depth", folder)
+    for family in ("hr-depth", "auto"):
+        with pytest.raises(CheckpointError, match=r"depth\.pth not found"):
+            import_weights(family, folder)
 
 
 @pytest.mark.parametrize(

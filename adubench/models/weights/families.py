@@ -71,6 +71,10 @@ def detect(path: Path) -> str:
         module, extra = _importer(name)
         if module.detect(source, **extra):
             return name
+    if path.is_dir():
+        from adubench.models.weights.official_files import official_folder
+
+        official_folder(path)  # says which of its files is missing
     raise CheckpointError(f"{path} is a checkpoint of none of the families {', '.join(FAMILIES)}.")
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adubench.errors import CheckpointError
+from adubench.errors import CheckpointError, UsageError
+from adubench.models.disparity import SMALLEST, check_size
 from adubench.models.resnet_encoder import ResnetEncoder
 from adubench.models.weights.safe_load import load_foreign
 
@@ -92,7 +93,7 @@ def read_extras(path: Path, extras: Mapping[str, Any]) -> tuple[dict[str, Any], 
     """Turn the extra entries of `encoder.pth` into configuration keys, and say what was not there.
 
     Raises:
-        CheckpointError: a size that is no number.
+        CheckpointError: a size that is no number, or none that a network can have.
     """
     found: dict[str, Any] = {}
     try:
@@ -101,6 +102,10 @@ def read_extras(path: Path, extras: Mapping[str, Any]) -> tuple[dict[str, Any], 
             found["use_stereo"] = bool(extras["use_stereo"])
     except (TypeError, ValueError, RuntimeError):
         raise CheckpointError(f"{path}: height, width or use_stereo is not a number.") from None
+    try:
+        check_size(found.get("height", SMALLEST), found.get("width", SMALLEST))
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     notes = []
     if len({"height", "width"} & set(found)) < 2:
         found.pop("height", None)
@@ -164,7 +169,7 @@ def load_part(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     """Load an official file into a module, strictly; counters of batch normalisation may be missing.
 
     Raises:
-        CheckpointError: with the missing and unexpected keys, or the shape that differs.
+        CheckpointError: with the missing and unexpected keys, or the shape or type that differs.
     """
     own = module.state_dict()
     missing = sorted(key for key in set(own) - set(state) if not key.endswith(_COUNTER))
@@ -177,6 +182,8 @@ def load_part(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
             raise CheckpointError(
                 f"{path}: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. Is it another size?"
             )
+        if value.is_floating_point() != own[key].is_floating_point():
+            raise CheckpointError(f"{path}: {key} is of type {value.dtype}, expected {own[key].dtype}.")
     module.load_state_dict({key: state[key].to(own[key].dtype) if key in state else own[key] for key in own})
 
 

@@ -281,7 +281,7 @@ def _teacher(inputs: Inputs, found: Measured) -> None:
 
 
 def _log(inputs: Inputs) -> list[dict[str, Any]]:
-    path = inputs.folder / "student" / run_folder.LOG
+    path = inputs.checkpoint.parent / run_folder.LOG  # a teacher's row has its log beside the shared teacher
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -28,9 +28,27 @@ Examples:
   adubench predict my_model.py images/ -o out
   adubench predict adabins.safetensors --split eigen_train --data-root KITTI --layout tie-kd -o gt_kd_adabins
 """
+
+
+def _size(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """Read HEIGHTxWIDTH."""
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise click.BadParameter(f"'{text}' is no HEIGHTxWIDTH in pixels, e.g. 352x1216.")
+    return int(height), int(width)
+
+
 _PREDICTOR_OPTIONS = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--batch-size", type=int, help="Images at a time. Default: 8 on a GPU, 1 on the CPU."),
+    click.option(
+        "--network-size",
+        metavar="HxW",
+        callback=_size,
+        help="Resize images to this for the network, and its depth back; AdaBins and BTS take some sizes only.",
+    ),
     click.option("--amp", is_flag=True, help="bfloat16 for the body of the network; CUDA only."),
     click.option(
         "--flip/--no-flip",

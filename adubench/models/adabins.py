@@ -144,7 +144,8 @@ def check_size(h: int, w: int) -> None:
     if not _QUERIES < patches <= _POSITIONS:
         raise DataError(
             f"image of {h}x{w} pixels: AdaBins would see {patches} patches, it takes {_QUERIES + 1} to {_POSITIONS} "
-            "(352x1216 gives 418, 480x640 gives 300). Crop or resize the image, or set the model key resize=[H, W]."
+            "(352x1216 gives 418, 480x640 gives 300). Crop the image (KITTI: --kb-crop), or have it resized for the "
+            "network: --network-size HxW, or the model key resize=[H, W] of a recipe."
         )
 
 

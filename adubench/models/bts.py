@@ -213,8 +213,8 @@ class BTS(DepthNetwork):
         h, w = images.shape[-2:]
         if h % STRIDE or w % STRIDE:
             raise DataError(
-                f"image of {h}x{w} pixels: BTS takes multiples of {STRIDE} only. Crop the image (KITTI: the 352x1216 "
-                "window), or set the model key resize=true."
+                f"image of {h}x{w} pixels: BTS takes multiples of {STRIDE} only. Crop the image (KITTI: --kb-crop), or "
+                "have it resized for the network: --network-size HxW, or the model key resize=true of a recipe."
             )
         output: BTSOutput = self.decoder(self.encoder(images))
         if not self.focal_scaling or focal is None:

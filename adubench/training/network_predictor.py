@@ -61,7 +61,7 @@ class NetworkPredictor:
             source: for the record.
 
         Raises:
-            UsageError: `amp` without CUDA, or flip averaging with a stereo network.
+            UsageError: `amp` without CUDA, flip averaging with a stereo network, or another size than its only one.
         """
         self.options = options or PredictOptions()
         self.network, self.label, self.info = network, label, info
@@ -69,7 +69,10 @@ class NetworkPredictor:
         self.device = next((p.device for p in network.parameters()), torch.device("cpu"))
         self.stereo = _is_stereo(network)
         self.neighbours = network.neighbours
-        self.any_size = rule.size is None
+        if rule.size is not None and self.options.network_size is not None:
+            raise UsageError(f"--network-size: {label} works at {rule.size[0]}x{rule.size[1]} pixels only.")
+        self.size = self.options.network_size or rule.size
+        self.any_size = self.size is None
         self.kind = "depth" if network.output == "depth" else "scaled-disparity"
         self.depth_scale = float(getattr(network, "depth_scale", 1.0))
         self.uncertainty_kind = network.uncertainty_kind
@@ -98,6 +101,8 @@ class NetworkPredictor:
         """Say what predicts and how."""
         amp = "bfloat16" if self.options.amp else "off"
         predictor = {**self._source, "device": str(self.device), "batch_size": self.batch_size, "amp": amp}
+        if self.options.network_size is not None:
+            predictor["network_size"] = list(self.options.network_size)
         return {"predictor": predictor, "flip": self.flip or "off", "kb_crop": self.options.kb_crop}
 
     def predict(
@@ -166,9 +171,9 @@ class NetworkPredictor:
         views = [image[..., k : k + 3] for k in range(0, image.shape[2], 3)]
         if self.stereo and right is not None:
             views.append(right)
-        rule = self.network.input_rule
-        if rule.size is not None:
-            views = [_resized(view, rule.size, rule.resample) for view in views]
+        if self.size is not None:
+            resample = self.network.input_rule.resample
+            views = [_resized(view, self.size, resample) for view in views]
         return np.ascontiguousarray(np.concatenate(views, axis=2))
 
     def _focal(self, known: float | None) -> float:

@@ -59,6 +59,8 @@ class PredictOptions:
         kb_crop: cut the 352x1216 window of KITTI's benchmark out of every image first.
         focal: focal length in pixels for networks that need one; None: `DEFAULT_FOCAL`.
         kind: what a Python file or a `transformers` model predicts, where it does not say so itself.
+        network_size: (height, width) that images are resized to for a checkpoint's network; depth comes back at the
+            image's size. None: as they are, or the network's one size.
     """
 
     device: str = "auto"
@@ -68,12 +70,15 @@ class PredictOptions:
     kb_crop: bool = False
     focal: float | None = None
     kind: str | None = None
+    network_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size {self.batch_size}: expected a number of images, at least 1.")
         if self.focal is not None and not 0 < self.focal < float("inf"):
             raise UsageError(f"--focal {self.focal:g}: expected a focal length in pixels, above 0.")
+        if self.network_size is not None and min(self.network_size) < 1:
+            raise UsageError("--network-size: expected HEIGHTxWIDTH in pixels, e.g. 352x1216.")
         if self.kind is not None and self.kind not in KINDS:
             raise UsageError(f"--kind {self.kind}: expected one of {', '.join(KINDS)}.")
 
@@ -143,6 +148,8 @@ def open_predictor(source: str | Path, options: PredictOptions | None = None) ->
     """
     options = options or PredictOptions()
     text = str(source)
+    if options.network_size is not None and (text.startswith(HF_PREFIX) or text.lower().endswith(".py")):
+        raise UsageError(f"--network-size: {text} resizes images itself; the option is for checkpoints.")
     if text.startswith(HF_PREFIX):
         from adubench.training.predictor_sources import TransformersPredictor
 

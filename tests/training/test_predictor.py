@@ -134,6 +134,20 @@ def test_disparity_comes_scaled_at_the_networks_size_and_becomes_depth_at_the_im
     np.testing.assert_allclose(depth.values, 1 / bilinear(found.values, (12, 20)), rtol=1e-6)
 
 
+def test_images_are_resized_for_the_network_on_request(tmp_path):
+    network = Known()
+    predictor = NetworkPredictor(network, PredictOptions(network_size=(16, 24)))
+    (found,) = predictor.predict([np.full((20, 30, 3), 100, np.uint8)])
+    assert {call.shape[-2:] for call in network.calls} == {(16, 24)}
+    assert found.values.shape == (20, 30)
+    assert not predictor.any_size
+    assert predictor.describe()["predictor"]["network_size"] == [16, 24]
+    with pytest.raises(UsageError, match="resizes images itself"):
+        open_predictor("hf:any/model", PredictOptions(network_size=(16, 24)))
+    with pytest.raises(UsageError, match="HEIGHTxWIDTH"):
+        PredictOptions(network_size=(0, 24))
+
+
 def test_a_network_of_fixed_size_that_predicts_depth_is_resized_back():
     network = Known(input_rule=InputRule(3, (0.0,) * 3, (1.0,) * 3, (4, 8)))
     assert NetworkPredictor(network).predict([image((12, 20))])[0].values.shape == (12, 20)

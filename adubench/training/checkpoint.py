@@ -152,6 +152,11 @@ def read_header(path: str | Path) -> dict[str, Any]:
             text = stream.read(length) if length <= min(_MAX_HEADER_BYTES, size - 8) else b""
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint not found: {file}.") from None
+    except IsADirectoryError:
+        raise CheckpointError(
+            f"checkpoint {file}: a folder, not a file of adubench's. Import official folders: "
+            f"adubench import-weights auto {file} -o OURS.safetensors."
+        ) from None
     except OSError as error:
         raise CheckpointError(f"checkpoint {file}: cannot be read ({error.strerror or error}).") from None
     if not text.startswith(b"{"):

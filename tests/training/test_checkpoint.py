@@ -155,7 +155,7 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, data):
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="not found"):
         read_info(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="a folder, .*adubench import-weights auto"):
+    with pytest.raises(CheckpointError, match=r"a folder, .*adubench import-weights auto"):
         read_info(tmp_path)
 
 

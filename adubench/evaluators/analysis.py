@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adubench.evaluators.teacher_run import FrameTeacher, TeacherMaps
     from adubench.evaluators.uncertainty import ImageUncertainty
     from adubench.evaluators.uncertainty_run import UncertaintyMaps
+    from adubench.evaluators.valid_pixels import ValidPixels
     from adubench.io.maps import SparseDepth
 
 FloatArray = NDArray[np.float64]
@@ -84,6 +85,7 @@ class FrameAnalysis:
         *,
         name: str,
         key: Any,
+        pixels: tuple[ValidPixels, ...],
     ) -> tuple[FrameDetails, ...]:
         """Measure one frame under every protocol of its track.
 
@@ -94,12 +96,13 @@ class FrameAnalysis:
             scores: what `score_frame` found, one per protocol.
             name: the frame's name.
             key: what readers know the frame by.
+            pixels: what `valid_pixels` found, one per protocol.
         """
         codes = self.regions.codes(name, key) if self.regions is not None else None
         coverage = codes.coverage(self.regions.layout) if self.regions is not None and codes is not None else {}
         out = []
-        for protocol, score in zip(protocols, scores, strict=True):
-            final = final_pixels(protocol, gt, prediction, frame=name)
+        for protocol, score, valid in zip(protocols, scores, pixels, strict=True):
+            final = final_pixels(protocol, gt, prediction, frame=name, pixels=valid)
             rows, masks = None, {}
             if self.regions is not None and codes is not None:
                 layout, listed = self.regions.layout, _codes_at(codes, gt, final)

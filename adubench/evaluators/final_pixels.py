@@ -47,7 +47,9 @@ class FinalPixels:
     valid: ValidPixels
 
 
-def final_pixels(protocol: Protocol, gt: SparseDepth, prediction: Prediction, *, frame: str = "") -> FinalPixels:
+def final_pixels(
+    protocol: Protocol, gt: SparseDepth, prediction: Prediction, *, frame: str = "", pixels: ValidPixels | None = None
+) -> FinalPixels:
     """Select, align and clamp as `scoring.score_frame` does; call it for images that were scored without an error.
 
     Args:
@@ -55,11 +57,12 @@ def final_pixels(protocol: Protocol, gt: SparseDepth, prediction: Prediction, *,
         gt: ground truth of the full image.
         prediction: as for `score_frame`.
         frame: name for error messages.
+        pixels: `valid_pixels(protocol, gt)`, where they are known already.
 
     Raises:
         ProtocolError: as `score_frame`.
     """
-    pixels = valid_pixels(protocol, gt, frame=frame)
+    pixels = valid_pixels(protocol, gt, frame=frame) if pixels is None else pixels
     truth = pixels.gt
     if protocol.missing == "fill":
         pred, solution = _filled(protocol, pixels, truth, prediction)

@@ -70,12 +70,12 @@ def _image_rows(rows: NDArray[Any], least: int) -> FloatArray:
 def _of_sums(sums: FloatArray) -> FloatArray:
     with np.errstate(all="ignore"):
         metrics = metrics_from_moments(sums, list(SHOWN))
-    return np.stack([metrics[key] for key in SHOWN], axis=-1)
+    return np.stack([metrics[key] for key in SHOWN])
 
 
 def _of_means(sums: FloatArray) -> FloatArray:
     with np.errstate(all="ignore"):
-        return np.asarray(sums[:, :-1] / np.where(sums[:, -1:] > 0, sums[:, -1:], np.nan))
+        return np.ascontiguousarray((sums[:, :-1] / np.where(sums[:, -1:] > 0, sums[:, -1:], np.nan)).T)
 
 
 def _percentiles(
@@ -84,7 +84,8 @@ def _percentiles(
     nothing = [float("nan")] * 2
     if len(sums) < 2 or not np.isfinite(sums).all():
         return {key: list(nothing) for key in SHOWN}
-    draws = np.ascontiguousarray(statistic(statistics.bootstrap_sums(sums, resamples, seed)).T)
+    # Each sum's draws as one run of memory: the statistic reads them one by one.
+    draws = statistic(np.asfortranarray(statistics.bootstrap_sums(sums, resamples, seed)))
     good = np.isfinite(draws).all(axis=0)
     if not good.any() or 1 - good.mean() > _UNDEFINED:
         return {key: list(nothing) for key in SHOWN}

@@ -121,6 +121,7 @@ class RegionCodes:
         codes: uint16 (uint32 for more than 65,536 words) [n] in the order of flat positions, rows of the table.
         table: uint64 [C], distinct words.
         absent: family -> why it has no mask in this image.
+        counts: [C] pixels of each word.
         areas: band around edges -> its pixels in the whole image, with ground truth or without.
     """
 
@@ -129,6 +130,7 @@ class RegionCodes:
     codes: NDArray[Any]
     table: Words
     absent: dict[str, str]
+    counts: NDArray[np.int64]
     areas: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -141,14 +143,14 @@ class RegionCodes:
         areas: dict[str, int] | None = None,
     ) -> RegionCodes:
         """Find the distinct words and number the pixels by them; `index` [n] ascends, None for all pixels."""
-        table, inverse = np.unique(words, return_inverse=True)
+        table, inverse, counts = np.unique(words, return_inverse=True, return_counts=True)
         codes = inverse.reshape(-1).astype(np.uint16 if table.size <= 1 << 16 else np.uint32)
         bitmap = None
         if index is not None:
             mask = np.zeros(shape[0] * shape[1], np.bool_)
             mask[index] = True
             bitmap = np.packbits(mask)
-        return cls(shape, bitmap, codes, table, absent, areas or {})
+        return cls(shape, bitmap, codes, table, absent, counts.astype(np.int64), areas or {})
 
     def index(self) -> NDArray[np.intp]:
         """Return the flat positions of the listed pixels, ascending."""
@@ -187,17 +189,16 @@ class RegionCodes:
         """
         if count != self.codes.size:
             raise _other_truth()
-        found: NDArray[Any] = self.codes[at]
+        found: NDArray[Any] = self.codes[at] if isinstance(at, slice) else self.codes.take(at)
         return found
 
     def coverage(self, layout: Layout) -> dict[str, tuple[int, int]]:
         """Count per band around edges: its pixels with ground truth, and all of them."""
-        counts = np.bincount(self.codes, minlength=self.table.size)
-        return {name: (int(counts[layout.member(name, self.table)].sum()), n) for name, n in self.areas.items()}
+        return {name: (int(self.counts[layout.member(name, self.table)].sum()), n) for name, n in self.areas.items()}
 
     def to_bytes(self) -> bytes:
         """Serialise for the cache."""
-        note = json.dumps([self.absent, self.areas], sort_keys=True).encode()
+        note = json.dumps([self.absent, self.areas, self.counts.tolist()], sort_keys=True).encode()
         bitmap = b"" if self.bitmap is None else self.bitmap.tobytes()
         sizes = [_MAGIC, *self.shape, self.codes.size, self.codes.itemsize, self.table.size, len(bitmap), len(note)]
         codes = self.codes.astype(self.codes.dtype.newbyteorder("<")).tobytes()
@@ -217,9 +218,15 @@ class RegionCodes:
         if magic != _MAGIC or int(ends[-1]) != raw.size or itemsize not in (2, 4):
             raise DataError("region cache: an entry is damaged. Remove the file; it is made again.")
         table, codes, bits, text = (raw[a:b] for a, b in itertools.pairwise(ends))
-        absent, areas = json.loads(text.tobytes() or b"[{}, {}]")
+        absent, areas, counts = json.loads(text.tobytes())
         return cls(
-            (height, width), bits if bitmap else None, codes.view(f"<u{itemsize}"), table.view("<u8"), absent, areas
+            (height, width),
+            bits if bitmap else None,
+            codes.view(f"<u{itemsize}"),
+            table.view("<u8"),
+            absent,
+            np.array(counts, np.int64),
+            areas,
         )
 
 

@@ -19,6 +19,7 @@ from adubench.evaluators import moments
 from adubench.evaluators.plausibility import NO_SAMPLE, FrameSample, sample_frame
 from adubench.evaluators.predicted_values import Prediction
 from adubench.evaluators.scoring import FrameScore, score_frame
+from adubench.evaluators.valid_pixels import valid_pixels
 
 if TYPE_CHECKING:
     from adubench.evaluators.analysis import FrameAnalysis, FrameDetails
@@ -187,14 +188,19 @@ class Job:
                 out.append(None)
                 continue
             gt, signature = track.read(frame, only_first, positions=positions)
-            scores = tuple(score_frame(p, gt, prediction, frame=item.name, compat=self.compat) for p in track.protocols)
+            pixels = tuple(valid_pixels(p, gt, frame=item.name) for p in track.protocols)
+            scores = tuple(
+                score_frame(p, gt, prediction, frame=item.name, compat=self.compat, pixels=valid)
+                for p, valid in zip(track.protocols, pixels, strict=True)
+            )
             sample = NO_SAMPLE
             if position % self._sample_step() == 0:
                 sample = sample_frame(*scores[0].sample, ranks=position < _RANK_FRAMES * self._sample_step())
             light = tuple(s.without_sample() for s in scores)
             details: tuple[FrameDetails, ...] = ()
             if track.analysis is not None:
-                details = track.analysis.measure(track.protocols, gt, prediction, light, name=item.name, key=frame)
+                measure = track.analysis.measure
+                details = measure(track.protocols, gt, prediction, light, name=item.name, key=frame, pixels=pixels)
             out.append(TrackScores(signature, light, sample, details))
         return tuple(out)
 

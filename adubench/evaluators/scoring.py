@@ -54,7 +54,13 @@ class FrameScore:
 
 
 def score_frame(
-    protocol: Protocol, gt: SparseDepth, prediction: Prediction, *, frame: str = "", compat: bool = False
+    protocol: Protocol,
+    gt: SparseDepth,
+    prediction: Prediction,
+    *,
+    frame: str = "",
+    compat: bool = False,
+    pixels: ValidPixels | None = None,
 ) -> FrameScore:
     """Score one image.
 
@@ -64,6 +70,7 @@ def score_frame(
         prediction: full map, KB window (KITTI protocols), or values at the ground truth's pixels.
         frame: name for error messages.
         compat: keep invalid predictions where the protocol has no rule for them, as the references do.
+        pixels: `valid_pixels(protocol, gt)`, where they are known already.
 
     Returns:
         The sums; all zero when no pixel is valid.
@@ -71,7 +78,7 @@ def score_frame(
     Raises:
         ProtocolError: wrong size, disparity without scale, or invalid predictions that the protocol does not clamp.
     """
-    pixels = valid_pixels(protocol, gt, frame=frame)
+    pixels = valid_pixels(protocol, gt, frame=frame) if pixels is None else pixels
     if protocol.missing == "fill":
         return _score_filled(protocol, gt, pixels, prediction, frame, compat)
     codes = _predicted_codes(protocol, gt, prediction, pixels, frame)

@@ -21,7 +21,7 @@ from adubench.io.atomic import atomic_path
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_VERSION = 1
+_VERSION = 2
 _KIND = "adubench_regions"
 _BLOCK = 1 << 23
 
@@ -37,7 +37,7 @@ class RegionCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._open: tuple[int, Any] | None = None
+        self._open: tuple[int, Any, Any] | None = None
         attrs = self._file().attrs
         if attrs.get(_KIND) != _VERSION:
             raise DataError(f"{path}: not a region cache of this version. Remove the file; it is made again.")
@@ -70,7 +70,7 @@ class RegionCache:
         position = self._place[name]
         start, end = int(self._ends[position]), int(self._ends[position + 1])
         try:
-            data: NDArray[np.uint8] = self._file()["data"][start:end]
+            data: NDArray[np.uint8] = self._data()[start:end]
         except OSError as error:
             raise DataError(f"region cache {self.path} is damaged ({error}). Remove the file.") from None
         return data
@@ -86,10 +86,18 @@ class RegionCache:
             import h5py
 
             try:
-                self._open = (os.getpid(), h5py.File(self.path, "r", locking=False))
+                self._open = (os.getpid(), h5py.File(self.path, "r", locking=False), None)
             except OSError as error:
                 raise DataError(f"cannot read region cache {self.path}: {error}. Remove the file.") from None
         return self._open[1]
+
+    def _data(self) -> Any:
+        """Return the entries one after another; looking them up by name costs more than reading one."""
+        file = self._file()
+        assert self._open is not None
+        if self._open[2] is None:
+            self._open = (self._open[0], file, file["data"])
+        return self._open[2]
 
 
 def open_region_cache(path: str | Path, key: str, stamp: str) -> RegionCache | None:

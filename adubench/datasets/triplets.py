@@ -206,7 +206,7 @@ def check_complete(places: TripletPlaces, frames: tuple[FrameKey, ...], rule: Tr
     absent = [frame for frame in frames if not places.has(frame, 0)]
     if absent:
         raise DataError(
-            f"{len(absent)} of {len(frames)} frames are not on disk, first {absent[0].name}: unpack whole drives, or "
+            f"{len(absent)} of {len(frames)} frames not on disk, first {absent[0].name}: unpack whole drives, or "
             "train on a list of those that are there."
         )
     gaps = [
@@ -217,7 +217,7 @@ def check_complete(places: TripletPlaces, frames: tuple[FrameKey, ...], rule: Tr
     ]
     if gaps:
         frame, source = gaps[0]
-        more = f" {len(gaps) - 1} more are missing." if len(gaps) > 1 else ""
+        more = f" {len(gaps) - 1} more missing." if len(gaps) > 1 else ""
         raise DataError(f"{_missing(frame, source, source_key(frame, source))}{more}")
 
 
@@ -255,6 +255,7 @@ def load_triplet(places: TripletPlaces, frame: FrameKey, rule: TripletRule, *, s
     """
     draw = draw_triplet(sample_rng(seed, epoch, frame.name), rule)
     natives = {source: places.image(frame, source) for source in (0, *rule.sources)}
+    _check_sizes(frame, natives)
     intrinsics = places.intrinsics(frame) if rule.per_drive_intrinsics else KITTI_INTRINSICS
     centred = not rule.per_drive_intrinsics
     side = frame.side or "l"
@@ -347,8 +348,30 @@ def stereo_transform(side: str, *, flipped: bool) -> Matrix:
     return T
 
 
+def _check_sizes(frame: FrameKey, natives: Mapping[Source, Image8]) -> None:
+    """Refuse a sample of differently sized images: resized to one size they would show different cameras.
+
+    Raises:
+        DataError: naming both.
+    """
+    height, width = natives[0].shape[:2]
+    for source, image in natives.items():
+        if image.shape[:2] != (height, width):
+            raise DataError(
+                f"{source_key(frame, source).name} has {image.shape[1]}x{image.shape[0]} pixels, {frame.name} "
+                f"{width}x{height}: the images of a drive have one size. Copy the drive again."
+            )
+
+
 def _missing(frame: FrameKey, source: Source, key: FrameKey) -> str:
-    what = "stereo image" if source == "s" else f"neighbour {source:+d}" if isinstance(source, int) else str(source)
+    if source == "s":
+        return (
+            f"{frame.name}: its stereo image {key.name} is missing. Unpack both cameras, or set "
+            "self_supervised.use_stereo: false."
+        )
+    what = f"neighbour {source:+d}" if isinstance(source, int) else str(source)
+    if key.index < 0:
+        return f"{frame.name}: its {what} lies before the first frame of the drive. Choose smaller offsets."
     return (
         f"{frame.name}: its {what} {key.name} is missing. Unpack the whole drive, or leave out frames without "
         "neighbours (the split eigen_zhou has none at the ends of drives)."

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from adubench import __version__
 from adubench.errors import AdubenchError, DataError, UsageError
 from adubench.training.prediction_files import FolderWriter, open_writer, write_record, written_path
@@ -92,6 +94,11 @@ def predict_images(
         for batch in load_batches(jobs, predictor.batch_size):
             for loaded, prediction in predict_batch(predictor, batch, report):
                 result = _output(prediction, loaded, options, _window(predictor))
+                if not np.isfinite(result.values).any():
+                    report.failed.append(
+                        f"{loaded.job.image}: the prediction holds no finite value; nothing is written."
+                    )
+                    continue
                 maps.write(loaded.job.name, result.values)
                 uncertainty = (result if options.output == "depth" else prediction).uncertainty
                 if beside is not None and uncertainty is not None:

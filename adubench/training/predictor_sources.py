@@ -123,7 +123,7 @@ class PythonPredictor:
             return call(*arguments)
         except (AdubenchError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(f"{self.path}: {what} failed: {_where(error, self.path)}.") from None
 
     def _finished(self, plain: tuple[NDArray[Any], NDArray[Any] | None], image: Image) -> Prediction:
@@ -342,7 +342,10 @@ def _as_map(value: Any, path: Path) -> NDArray[np.float32]:
     if hasattr(value, "detach"):
         value = value.detach().float().cpu().numpy()
     try:
-        array = np.asarray(value, np.float32)
+        given = np.asarray(value)
+        if given.dtype.kind not in "biuf":  # casting would make NaN of None, and drop imaginary parts
+            raise TypeError
+        array = np.asarray(given, np.float32)
     except (TypeError, ValueError):
         raise DataError(f"{path}: predict returned {type(value).__name__}, expected a map [H, W].") from None
     squeezed = array.reshape(array.shape[-2:]) if array.ndim > 2 and array.size == np.prod(array.shape[-2:]) else array

@@ -145,8 +145,19 @@ def test_a_missing_neighbour_is_named(tmp_path):
     rule = TripletRule((64, 96))
     with pytest.raises(DataError, match=r"image_02/0000000005: its neighbour \+1 .*image_02/0000000006 is missing"):
         load_triplet(places, kitti_frame(DRIVE, 5), rule, seed=0, epoch=0)
-    with pytest.raises(DataError, match=r"its stereo image .*image_03/0000000002 is missing"):
+    with pytest.raises(DataError, match=r"its stereo image .*image_03/0000000002 is missing.*use_stereo: false"):
         load_triplet(places, kitti_frame(DRIVE, 2), TripletRule((64, 96), stereo=True), seed=0, epoch=0)
+    with pytest.raises(DataError, match=r"0000000002: its neighbour -5 lies before the first frame"):
+        load_triplet(places, kitti_frame(DRIVE, 2), TripletRule((64, 96), (-5,)), seed=0, epoch=0)
+
+
+def test_images_of_two_sizes_in_one_sample_are_named(tmp_path):
+    places = write_drive(tmp_path, cameras=(2,))
+    path = places.raw.image(kitti_frame(DRIVE, 3))
+    Image.open(path).resize((80, 30)).save(path)
+    rule = TripletRule((64, 96))
+    with pytest.raises(DataError, match=r"image_02/0000000003 has 80x30 pixels, .*image_02/0000000002 160x60"):
+        load_triplet(places, kitti_frame(DRIVE, 2), rule, seed=0, epoch=0)
 
 
 def test_frames_at_the_ends_of_a_drive_are_separated(tmp_path):

@@ -136,10 +136,18 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
         load_foreign(path)
 
 
-def test_absent_files_and_folders_are_named(tmp_path):
-    for path in (tmp_path / "absent.ckpt", tmp_path):
-        with pytest.raises(CheckpointError, match="no checkpoint file"):
-            load_foreign(path)
+def test_absent_files_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint file"):
+        load_foreign(tmp_path / "absent.ckpt")
+
+
+def test_a_folder_is_no_missing_file_and_torch_does_not_advise(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder, and this family is one file"):
+        load_foreign(tmp_path)
+    (tmp_path / "a.pth").write_bytes(b"\x93" * 3000)
+    with pytest.raises(CheckpointError, match="no checkpoint") as caught:
+        load_foreign(tmp_path / "a.pth")
+    assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [3, [torch.zeros(1)], {"epoch": 3}, {"model": {}}, torch.zeros(2)])

@@ -64,6 +64,8 @@ def load_foreign(path: Path) -> object:
     Raises:
         CheckpointError: missing, truncated, not a checkpoint, or a pickle that wants to call something else.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, and this family is one file: name the file.")
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint file {path}.")
     if path.suffix == ".safetensors":
@@ -121,9 +123,9 @@ def _check_container(path: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message without the final stop."""
+    """Return the first sentence of an error's message without the final stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200].rstrip(".")
+    return lines[0].split(". ")[0][:200].rstrip(".")
 
 
 def tensors_of(source: object, path: Path) -> dict[str, Tensor]:

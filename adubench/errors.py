@@ -45,6 +45,11 @@ class SubmissionError(AdubenchError):
     """A submission cannot be written or read."""
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return "1 map", "2 maps"; `plural` where an s does not make it."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
     """Build the error for a name that is not in a table, with the close matches.
 

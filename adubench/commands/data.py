@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adubench.errors import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -87,7 +89,7 @@ def show(name: str, data_root: Path | None, frames: bool, as_json: bool) -> None
     if frames:
         click.echo("\n".join(f.name for f in split.frames))
         return
-    click.echo(f"{split.name}: {len(split.frames)} images, {len(split.drives)} drives")
+    click.echo(f"{split.name}: {counted(len(split.frames), 'image')}, {counted(len(split.drives), 'drive')}")
     click.echo(f"without improved ground truth: {len(split.no_gt)}")
     click.echo(f"default protocol: {split.default_protocol or 'none (a training list)'}")
     click.echo(f"sha256 of the set: {split.sha256}")
@@ -179,9 +181,12 @@ def _say_total(reports: list[Any]) -> None:
     levels = [finding.level for report in reports for finding in report.findings]
     errors, warnings = levels.count("error"), levels.count("warning")
     if errors:
-        click.echo(f"error: the check found {errors} errors and {warnings} warnings (listed above).", err=True)
+        click.echo(
+            f"error: the check found {counted(errors, 'error')} and {counted(warnings, 'warning')} (listed above).",
+            err=True,
+        )
     else:
-        click.echo(f"good, {warnings} warnings" if warnings else "good")
+        click.echo(f"good, {counted(warnings, 'warning')}" if warnings else "good")
 
 
 PACK_EPILOG = """
@@ -247,10 +252,10 @@ def pack(source: Path | None, output: Path, **options: Any) -> None:
     with progress_bar("packing") as progress:
         done = _pack(source, output, options, progress)
     if not done.written:
-        click.echo(f"up to date: {done.path} ({done.maps} maps)", err=True)
+        click.echo(f"up to date: {done.path} ({counted(done.maps, 'map')})", err=True)
         return
     tail = f"; {done.reason}" if done.reason else ""
-    click.echo(f"written: {done.path} ({done.maps} maps{tail})", err=True)
+    click.echo(f"written: {done.path} ({counted(done.maps, 'map')}{tail})", err=True)
 
 
 def _pack(source: Path | None, output: Path, o: dict[str, Any], progress: Callable[[int, int], None] | None) -> Any:
@@ -353,7 +358,7 @@ def synth(root: Path, **options: Any) -> None:
     with progress_bar("rendering") as progress:
         info = write_dataset(root, progress=progress, **options)
     splits = ", ".join(f"{part} {len(drives)}" for part, drives in info.splits.items())
-    click.echo(f"written: {info.root} ({len(info.drives)} drives: {splits})", err=True)
+    click.echo(f"written: {info.root} ({counted(len(info.drives), 'drive')}: {splits})", err=True)
 
 
 def _console() -> Any:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adubench.errors import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -176,7 +178,7 @@ def _predict(root: Path, output: Path) -> list[Path]:
         "row-mean": lambda left, right: row_mean.predict(left),
         "stereo-matching": matcher.predict,
     }
-    click.echo(f"fitted on {len(train.frames)} maps; predicting {len(test.frames)} frames")
+    click.echo(f"fitted on {counted(len(train.frames), 'map')}; predicting {counted(len(test.frames), 'frame')}")
     for frame in test.frames:
         left, right = _pair(root, frame)
         for name, predict in predictors.items():

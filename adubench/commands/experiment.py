@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adubench.errors import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -187,13 +189,13 @@ def _print_runs(expansion: Expansion) -> None:
     from adubench.commands._options import stdout_console
     from adubench.recipes.recipe import stages_to_run
 
-    title = f"{expansion.experiment.id} at scale {expansion.scale}: {len(expansion.runs)} runs"
+    title = f"{expansion.experiment.id} at scale {expansion.scale}: {counted(len(expansion.runs), 'run')}"
     table = RichTable(title=title, title_justify="left")
     for column in ("run", "row", "changes", "stages", "network", "length"):
         table.add_column(column, overflow="fold")
     for spec in expansion.runs:
         train = spec.recipe.train
-        length = f"{train.steps} steps" if train.steps is not None else f"{train.epochs} epochs"
+        length = counted(train.steps, "step") if train.steps is not None else counted(train.epochs, "epoch")
         changes = ", ".join(f"{key}={value}" for key, value in spec.set.items()) or "-"
         cells = (
             spec.id,

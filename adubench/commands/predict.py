@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from adubench.errors import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -218,7 +220,7 @@ def _say(report: PredictionReport, root: Path, predictor: Predictor, output: str
     metric = predictor.kind == "depth" or predictor.depth_scale != 1.0
     unit = "scaled disparity" if output == "disparity" else "metres" if metric else "no scale"
     skipped = f", {len(report.skipped)} were there" if report.skipped else ""
-    click.echo(f"written: {len(report.written)} maps in {root} ({unit}){skipped}", err=True)
+    click.echo(f"written: {counted(len(report.written), 'map')} in {root} ({unit}){skipped}", err=True)
     if output == "depth" and not metric:
         click.echo(
             "note: depth up to one factor; score it with --alignment median, or write disparity (--output disparity).",
@@ -231,6 +233,6 @@ def _say(report: PredictionReport, root: Path, predictor: Predictor, output: str
             err=True,
         )
     if report.failed:
-        click.echo(f"error: {len(report.failed)} images could not be predicted.", err=True)
+        click.echo(f"error: {counted(len(report.failed), 'image')} could not be predicted.", err=True)
         return 1
     return 0

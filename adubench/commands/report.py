@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adubench.errors import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -81,7 +83,10 @@ def command(
     page = Page(title, comparison, tuple(results), drawn, views, notes)
     text = render_page(page)
     write_text(output, text)
-    click.echo(f"written: {output} ({len(text.encode()) / 1e6:.1f} MB, {len(drawn)} figures, {len(views)} frames)")
+    click.echo(
+        f"written: {output} ({len(text.encode()) / 1e6:.1f} MB, "
+        f"{counted(len(drawn), 'figure')}, {counted(len(views), 'frame')})"
+    )
     if figures is not None:
         paths = save_figures(drawn, figures)
         click.echo(f"written: {len(paths)} figures in {figures}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from adubench.datasets.frames import FrameKey, frame_from_stem, kitti_frame, parse_kitti
 from adubench.datasets.kitti import date_facts
 from adubench.datasets.kitti_splits import frame_counts, has_improved_map
-from adubench.errors import DataError, UsageError
+from adubench.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -292,8 +292,8 @@ def _checked(source: Path, kind: str, samples: list[Sample], digest: str, strict
     notes: tuple[str, ...] = ()
     if without_map:
         notes = (
-            f"{source}: {len(without_map)} frames have no improved ground truth, being among the first or last five of "
-            f"their drive or without a scan (first: line {without_map[0]}) [N1]",
+            f"{source}: {counted(len(without_map), 'frame')} without improved ground truth, being among the first or "
+            f"last five of their drive or without a scan (first: line {without_map[0]}) [N1]",
         )
     return ListFile(source, kind, tuple(samples), digest, tuple(warnings), notes)
 

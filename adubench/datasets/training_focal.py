@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adubench.datasets.frame_inputs import KittiPlaces
+from adubench.errors import counted
 
 if TYPE_CHECKING:
     from adubench.datasets.training_frames import TrainingFrames
@@ -41,8 +42,8 @@ def focal_lengths(frames: TrainingFrames, data_root: Path | None) -> tuple[dict[
     if not unknown:
         return found, ()
     return found, (
-        f"{len(unknown)} frames have no known focal length (first {unknown[0]}): {DEFAULT_FOCAL} pixels are taken, "
-        "which leaves their depth unscaled.",
+        f"{counted(len(unknown), 'frame')} without a known focal length (first {unknown[0]}): {DEFAULT_FOCAL} pixels "
+        "are taken, which leaves their depth unscaled.",
     )
 
 

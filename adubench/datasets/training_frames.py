@@ -24,7 +24,7 @@ from adubench.datasets.training_places import (
     open_places,
     scale_of,
 )
-from adubench.errors import DataError, UsageError
+from adubench.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,10 @@ class Dropped:
 
     def sentences(self) -> tuple[str, ...]:
         """Say it, one sentence per reason."""
-        return tuple(f"{n} frames left out: {reason} (first {self.first[reason]})" for reason, n in self.counts.items())
+        return tuple(
+            f"{counted(n, 'frame')} left out: {reason} (first {self.first[reason]})"
+            for reason, n in self.counts.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)

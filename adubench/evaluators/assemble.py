@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adubench.errors import counted
 from adubench.evaluators.metrics import metrics_from_moments
 from adubench.evaluators.plausibility import scale_warnings
 from adubench.evaluators.provenance import base_provenance, data_fingerprint
@@ -216,9 +217,9 @@ def _warnings(result: EvaluationResult, protocol: Protocol, rows: Sequence[Track
 
 
 def _invalid_sentence(protocol: Protocol, count: int, frames: Sequence[str]) -> str:
-    where = f"in {len(frames)} images (first: {frames[0]})"
+    where = f"in {counted(len(frames), 'image')} (first: {frames[0]})"
     if protocol.missing == "fill":
-        return f"{count} pixels {where} have no prediction; they were filled as KITTI's server fills them."
+        return f"{counted(count, 'pixel')} {where} have no prediction; they were filled as KITTI's server fills them."
     what = f"{count} predicted values at valid pixels {where} are NaN, infinite or not positive"
     if protocol.clamp is None:
         return f"{what}; --compat kept them as the reference implementation does."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adubench.errors import ResultError, unknown_name
+from adubench.errors import ResultError, counted, unknown_name
 from adubench.evaluators import statistics as stats
 from adubench.evaluators.metrics import METRICS, get_metric, metrics_from_moments
 
@@ -198,7 +198,9 @@ def _image_mean(
     notes = []
     for m in np.flatnonzero(~valid.all(axis=0)):
         missing = int((~valid[:, m]).sum())
-        notes.append(f"{metrics[m]}: {missing} images have no finite value in some result and are left out of all.")
+        notes.append(
+            f"{metrics[m]}: {counted(missing, 'image')} without a finite value in some result, left out of all."
+        )
     kept = np.where(valid, values, 0.0).transpose(1, 0, 2)  # [N, K, M]
     counts = np.broadcast_to(valid[:, None, :].astype(np.float64), kept.shape)
     sums = stats.sum_by_cluster(np.concatenate([kept, counts], axis=2), labels, clusters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from adubench.errors import counted
 from adubench.reports.tables import Cell, Column, Group, Row, Table
 
 _DOWN, _UP = "\N{DOWNWARDS ARROW}", "\N{UPWARDS ARROW}"
@@ -37,8 +38,8 @@ def feature_tables(found: dict[str, Any]) -> list[Table]:
         "T and S from disjoint halves of the images" if found["sampling"] == "halves" else "T and S at the same places"
     )
     notes = [
-        f"{found['n_images']} images, {found['n_clusters']} drives; {how}; channels standardised: "
-        f"{found['standardise']}; seed {found['seed']}.",
+        f"{counted(found['n_images'], 'image')}, {counted(found['n_clusters'], 'drive')}; {how}; channels "
+        f"standardised: {found['standardise']}; seed {found['seed']}.",
         "FD: Frechet distance; floor: between the halves of T; closed = (S - A) / (S - floor). The adapter was trained "
         "to lower MSE and FD: only CKA and better depth are findings.",
         *(f"{note}." for note in found["notes"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from adubench.errors import counted
 from adubench.evaluators.comparability import protocol_title_of
 from adubench.reports.tables import Cell, Column, Group, Row, Table, metric_columns, p_text, rank_rows
 
@@ -67,7 +68,7 @@ def _cells(column: Column, d: MethodDifference) -> tuple[Cell, ...]:
 
 def _title(comparison: MethodComparison) -> str:
     split = f"split {comparison.split}" if comparison.split else "explicit ground truth"
-    size = f"{comparison.n_images} images, {comparison.n_clusters} {comparison.cluster_name}"
+    size = f"{counted(comparison.n_images, 'image')}, {comparison.n_clusters} {comparison.cluster_name}"
     return f"{protocol_title_of(comparison.protocol)}, {split}, {size}"
 
 

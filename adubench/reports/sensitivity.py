@@ -6,6 +6,7 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from adubench.errors import counted
 from adubench.evaluators.faults import FAULTS
 from adubench.evaluators.sensitivity import BLIND, NOTICED, REFERENCE
 from adubench.reports.tables import Cell, Column, Group, Row, Table
@@ -27,7 +28,7 @@ def sensitivity_tables(found: Sensitivity, region_metric: str = "abs_rel") -> li
         "Error is 1 - value for metrics where higher is better, and the magnitude of a bias; log_bias is in units of "
         "the reference's rmse_log, bias of its rmse.",
     )
-    size = f"{found.protocol}, {found.n_images} maps, {found.n_pixels:,} pixels"
+    size = f"{found.protocol}, {counted(found.n_images, 'map')}, {found.n_pixels:,} pixels"
     columns = tuple(Column(key, key) for key in found.metrics)
     tables = [_table("metrics", f"Which metric notices which fault: {size}", found, columns, notes, None)]
     names = list(dict.fromkeys(name for response in found.responses for name in response.regions))

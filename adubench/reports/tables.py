@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from adubench.errors import UsageError, unknown_name
+from adubench.errors import UsageError, counted, unknown_name
 from adubench.evaluators.comparability import protocol_title_of
 from adubench.evaluators.comparison_model import TESTS
 from adubench.evaluators.metrics import METRICS, STYLES
@@ -179,7 +179,7 @@ def comparison_title(comparison: Comparison) -> str:
     """Name everything a number needs: protocol, version, split, images, pixels, clusters."""
     protocol = protocol_title_of(comparison.protocol)
     split = f"split {comparison.split}" if comparison.split else "explicit ground truth"
-    size = f"{comparison.n_images} images, {comparison.n_pixels:,} pixels"
+    size = f"{counted(comparison.n_images, 'image')}, {comparison.n_pixels:,} pixels"
     title = f"{protocol}, {split}, {size}, {comparison.n_clusters} {comparison.cluster_name}"
     return f"NOT COMPARABLE (--force): {title}" if comparison.mixed else title
 

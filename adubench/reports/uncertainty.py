@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from adubench.errors import counted
 from adubench.reports.regions import row_label
 from adubench.reports.tables import Cell, Column, Group, Row, Table
 
@@ -57,8 +58,8 @@ def uncertainty_tables(result: EvaluationResult) -> list[Table]:
             pooled = {c.key: section.get(f"{prefix}pooled_{c.key}") for c in _RANKING}
             rows.append(_row(label, pooled, _RANKING))
     note = (
-        f"Means over {section['n_images']} images, {section['n_clusters']} drives; {section['n_floored']:,} sigmas at "
-        f"the floor of {section['sigma_floor']:g}."
+        f"Means over {counted(section['n_images'], 'image')}, {counted(section['n_clusters'], 'drive')}; "
+        f"{section['n_floored']:,} sigmas at the floor of {section['sigma_floor']:g}."
     )
     tables = [Table("uncertainty", f"{title}: ranking", "", _RANKING, (Group("", tuple(rows)),), (note,))]
     if "nll" in section:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adubench import __version__
-from adubench.errors import DataError, SubmissionError
+from adubench.errors import DataError, SubmissionError, counted
 from adubench.submissions.encoding import ExportOptions, encode_map, manifest_path, package_paths, zip_record
 from adubench.submissions.findings import Finding, SubmissionReport, finding, sort_findings
 from adubench.submissions.kitti import DEPTH_SCALE, LIMITS, MEGABYTE, Limits, Target, get_target
@@ -190,12 +190,12 @@ def _changed_pixels(files: list[dict[str, Any]], options: ExportOptions) -> list
     """Say how many pixels are not what the prediction said."""
     found = []
     for key, code, text in (
-        ("clipped", "S19", "are above 255.996 m and were clipped"),
-        ("invalid", "S18", f"are not finite or not > 0; --on-invalid {options.on_invalid} replaced them"),
+        ("clipped", "S19", "above 255.996 m, clipped"),
+        ("invalid", "S18", f"not finite or not > 0; --on-invalid {options.on_invalid} replaced them"),
     ):
         changed = [f[key] for f in files if f[key]]
         if changed:
-            found.append(finding(code, f"{sum(changed)} pixels in {len(changed)} maps {text}"))
+            found.append(finding(code, f"{counted(sum(changed), 'pixel')} in {counted(len(changed), 'map')} {text}"))
     return found
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adubench import __version__
-from adubench.errors import SubmissionError
+from adubench.errors import SubmissionError, counted
 from adubench.submissions.encoding import check_size, manifest_path, package_paths, read_metres, zip_record
 from adubench.submissions.findings import Finding, SubmissionReport, finding, sort_findings
 
@@ -45,7 +45,7 @@ def write_mdec(
     """
     found = list(findings)
     if len(jobs) not in COUNTS:
-        message = f"{len(jobs)} maps; the challenge has 400 (validation) or 775 (test) images"
+        message = f"{counted(len(jobs), 'map')}; the challenge has 400 (validation) or 775 (test) images"
         found.append(finding("S03", message, level="warning"))
     total = 0
     digest = hashlib.sha256()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adubench.errors import AdubenchError, DataError
+from adubench.errors import AdubenchError, DataError, counted
 from adubench.training import guards, run_folder
 from adubench.training.build import build_optimizer, train_section
 from adubench.training.data import make_loader, to_device
@@ -260,8 +260,8 @@ class Trainer:
         self.log.write("validation", self.step, entry)
         self.accelerator.log({f"validation/{k}": v for k, v in self.metrics.items()}, step=self.step)
         self.progress.say(
-            f"validation at step {self.step} ({validator.protocol}, {len(validator.jobs)} frames): {name} {value:.4f}"
-            + (" (best so far)" if better else f" (best {self.best.get('value', value):.4f})")
+            f"validation at step {self.step} ({validator.protocol}, {counted(len(validator.jobs), 'frame')}): "
+            f"{name} {value:.4f}" + (" (best so far)" if better else f" (best {self.best.get('value', value):.4f})")
         )
 
     def _save(self, *, alone: bool = False) -> None:
@@ -365,8 +365,9 @@ class Trainer:
             return
         again = f", continued at step {self.step}" if resume and self.step else ""
         self.progress.say(
-            f"{self.recipe.name}, {self.stage.name}: {len(data.samples)} frames of {data.split}, {self.total} steps of "
-            f"{train.batch_size}, {self.device}, {self.accelerator.mixed_precision.replace('no', 'fp32')}{again}"
+            f"{self.recipe.name}, {self.stage.name}: {counted(len(data.samples), 'frame')} of {data.split}, "
+            f"{counted(self.total, 'step')} of {train.batch_size}, {self.device}, "
+            f"{self.accelerator.mixed_precision.replace('no', 'fp32')}{again}"
         )
         for note in data.notes if not again else ():
             self.progress.say(f"note: {note}")

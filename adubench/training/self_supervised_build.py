@@ -13,7 +13,7 @@ from adubench.datasets.motion import check_motion
 from adubench.datasets.splits import load_split
 from adubench.datasets.triplets import TripletPlaces, TripletRule, check_complete, with_sources
 from adubench.distillation.sub_depth import SubDepthConfig
-from adubench.errors import CheckpointError, DataError, UsageError
+from adubench.errors import CheckpointError, DataError, UsageError, counted
 from adubench.models.monodepth2 import PredictiveMask
 from adubench.models.pose import PoseNetwork, build_pose
 from adubench.models.sub_depth import PhotometricUncertainty
@@ -290,7 +290,8 @@ def find_triplets(recipe: Recipe, data_root: Path | None) -> TripletFrames:
     samples = TripletSet(places, frames, rule, recipe.seed)
     samples.sample(0, 0)  # an unreadable first file, intrinsics that are no intrinsics
     notes = () if not dropped else (
-        f"{len(dropped)} frames left out: at the end of a drive, without a neighbour (first {dropped[0].name})",
+        f"{counted(len(dropped), 'frame')} left out: at the end of a drive, without a neighbour "
+        f"(first {dropped[0].name})",
     )  # fmt: skip
     return TripletFrames(split.name, samples, len(split.frames), _digest(frames), (*split.notes, *notes), notes)
 

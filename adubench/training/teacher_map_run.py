@@ -25,7 +25,7 @@ from adubench.datasets.teacher_maps import (
     write_record,
     write_teacher_png,
 )
-from adubench.errors import DataError, UsageError
+from adubench.errors import DataError, UsageError, counted
 from adubench.training.prediction_run import OutputOptions, PredictionReport, predict_images
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _check_folder(root: Path, record: TeacherRecord, names: set[str], skip_exist
         raise UsageError(f"{root}: holds {len(kept)} maps without a record of their teacher; choose an empty folder.")
     if not same_maker(before, record):
         raise UsageError(
-            f"{root}: holds {len(kept)} maps of another teacher or another coding ({before.teacher}, "
+            f"{root}: holds {counted(len(kept), 'map')} of another teacher or another coding ({before.teacher}, "
             f"{before.weights_sha256[:12] or 'unknown weights'}, {before.max_depth:g} m, flip {before.flip}, crop "
             f"{before.crop}), which would be taken for those of {record.teacher}; choose an empty folder."
         )

@@ -142,7 +142,7 @@ def test_a_split_is_predicted_under_its_frames_names(call, nets, tmp_path):
     assert names[0].endswith("_sync/image_02/0000000000.npy")
     (tmp_path / "out" / names[3]).unlink()
     done = call(*args, "--skip-existing")
-    assert "written: 1 maps" in done.stderr
+    assert "written: 1 map in" in done.stderr
     assert "10 were there" in done.stderr
 
 
@@ -221,3 +221,23 @@ def test_an_image_is_never_replaced_by_its_map(call, nets, tmp_path):
     done = call("predict", nets / "nc.safetensors", "x.png", "-o", ".", "--format", "png")
     assert done.returncode == 2
     assert "would be replaced" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("sys.exit(0)", "SystemExit"),
+        ("np.full(image.shape[:2], np.nan)", "holds no finite value"),
+        ("np.full(image.shape[:2], None)", "expected a map"),
+        ("np.ones(image.shape[:2], complex)", "expected a map"),
+    ],
+)
+def test_a_program_without_a_map_is_no_success(call, tmp_path, returned, words):
+    """`sys.exit(0)` used to end the command well without a map, and None to become one of NaN."""
+    save_image(tmp_path / "x.png")
+    text = f"import sys\nimport numpy as np\nKIND = 'depth'\ndef predict(image):\n    return {returned}\n"
+    (tmp_path / "model.py").write_text(text)
+    done = call("predict", "model.py", "x.png", "-o", "out")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert not list(tmp_path.glob("out/*"))

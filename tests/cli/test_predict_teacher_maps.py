@@ -80,7 +80,7 @@ def test_another_teachers_maps_are_never_taken_over(call, places):
     one = (*args[:2], places / "raw" / DRIVE / f"{3:010d}.png", *args[3:])
     done = call(*one)
     assert done.returncode == 2
-    assert "holds 1 maps of another teacher" in done.stderr
+    assert "holds 1 map of another teacher" in done.stderr
     assert read_record(places / "out") == before
     assert call(*args).returncode == 0, "all maps are written again"
     assert read_record(places / "out").weights_sha256 != before.weights_sha256

@@ -107,7 +107,7 @@ def test_missing_right_images_are_counted_or_stop_the_run(tmp_path):
     found = training_frames(listed, raw, gt_root=gt, stereo=True)
     assert [f.key.index for f in found.frames] == [5, 7]
     assert found.dropped.sentences() == (
-        f"1 frames left out: the right image does not exist (first {D1}_sync/image_02/0000000006)",
+        f"1 frame left out: the right image does not exist (first {D1}_sync/image_02/0000000006)",
     )
     shutil.rmtree(right)
     with pytest.raises(DataError, match=r"image not found: .*image_03.*0000000005.*unpack the right images"):

@@ -172,7 +172,7 @@ def test_an_image_without_value_in_one_model_is_left_out_of_all():
     comparison = compare([a, b], **FAST)
     assert difference(comparison, "silog").n_images == 31
     assert difference(comparison, "abs_rel").n_images == 32
-    assert any(w.startswith("silog: 1 images have no finite value") for w in comparison.warnings)
+    assert any(w.startswith("silog: 1 image without a finite value") for w in comparison.warnings)
 
 
 @pytest.mark.parametrize(("drives", "too_few"), [(1, True), (2, True), (5, True), (6, False)])

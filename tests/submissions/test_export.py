@@ -171,7 +171,7 @@ def test_too_many_clipped_pixels_are_a_unit_mistake(tmp_path: Path) -> None:
     few[0, :3] = 400
     np.save(source / "0000000002.npy", few)
     report = rehearse(source, tmp_path / "s.zip")
-    assert "3 pixels in 1 maps" in report.findings[0].message
+    assert "3 pixels in 1 map" in report.findings[0].message
 
 
 def test_size_comes_from_the_images(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_wrapped_and_replaced_values_are_called_out(tmp_path: Path) -> None:
     report = rehearse(tmp_path / "p", tmp_path / "s.zip", on_invalid="zero")
     messages = {f.code: (f.level, f.message) for f in report.findings}
     assert messages["S20"][0] == "warning"
-    assert messages["S18"][1].startswith("7 pixels in 1 maps are not finite or not > 0; --on-invalid zero")
+    assert messages["S18"][1].startswith("7 pixels in 1 map not finite or not > 0; --on-invalid zero")
 
 
 def test_mutated_sources_raise_our_errors_only(tmp_path: Path) -> None:

@@ -409,7 +409,7 @@ def test_frames_of_unknown_focal_length_are_said(tmp_path):
     root = nyu_tree(tmp_path / "nyu")
     found, notes = training_focal.focal_lengths(training_frames("nyu_train", root), root)
     assert set(found.values()) == {training_focal.DEFAULT_FOCAL}
-    assert notes[0].startswith("3 frames have no known focal length (first bath_0002/rgb_00000)")
+    assert notes[0].startswith("3 frames without a known focal length (first bath_0002/rgb_00000)")
     found, notes = training_focal.focal_lengths(training_frames(str(root / "train.txt"), root), root)
     assert (found, notes) == ({"den_0001/rgb_00000": 518.8579}, ())
 

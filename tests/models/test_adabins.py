@@ -64,6 +64,34 @@ def test_the_official_network_has_973_tensors():
         assert len(adabins.build({}).state_dict()) == 973
 
 
+def test_it_starts_from_the_weights_of_its_paper(monkeypatch):
+    """timm's bare name `tf_efficientnet_b5` stands for other weights."""
+    import timm
+
+    asked = []
+    real = timm.create_model
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda name, **options: asked.append(name) or real(name, **options | {"pretrained": False}),
+    )
+    with torch.device("meta"):
+        adabins.build({"pretrained": True})
+    assert asked == ["tf_efficientnet_b5.ap_in1k"]
+    assert real(asked[0], pretrained=False, num_classes=0).pretrained_cfg["tag"] == "ap_in1k"
+
+
+def test_the_last_tap_lies_before_norm_and_activation():
+    with torch.device("meta"):
+        encoder = adabins.AdaBinsEncoder()
+        model = encoder.original_model
+        model.bn2.forward = lambda x: (_ for _ in ()).throw(AssertionError("bn2 is in the file and never used"))
+        taps = encoder(torch.zeros(1, 3, 96, 160))
+    assert [tap.shape[1] for tap in taps] == [24, 40, 64, 176, 2048]
+    assert [96 // tap.shape[2] for tap in taps] == [2, 4, 8, 16, 32]
+    assert model.bn2.eps == 1e-3
+
+
 def test_only_the_official_bottleneck_convolution_pads():
     x = [torch.zeros(1, c, s, s) for c, s in ((24, 16), (40, 8), (64, 4), (176, 2), (16, 1))]
     official = adabins.AdaBinsDecoder(bottleneck=16, width=64, out_channels=8)

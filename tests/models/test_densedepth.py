@@ -115,6 +115,22 @@ def test_mobilenet_dilates_the_first_block_of_a_stage_not_the_rest():
     assert all(block.conv_dw.dilation == (1, 1) for stage in stages for block in list(stage)[1:])
 
 
+def test_the_decoder_starts_from_he_normal_weights_and_the_output_layers_from_torchs():
+    torch.manual_seed(0)
+    decoder = DenseDepthHead(
+        [16, 32], [128, 64], blocks=1, head="dpm", n_bins=64, min_depth=0.001, max_depth=80.0
+    )  # fmt: skip
+    decoder.requires_grad_(requires_grad=False)
+    conv = decoder.upsample_custom.convA.conv
+    first = decoder.conv_list[1].convA.conv  # 80 -> 128 channels: fan in and fan out differ
+    assert float(first.weight.std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    assert float(conv.weight.std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    assert float(first.bias.abs().max()) == float(conv.bias.abs().max()) == 0
+    output = decoder.conv_out[0]
+    assert float(output.bias.abs().max()) > 0
+    assert float(output.weight.abs().max()) <= 128**-0.5
+
+
 @pytest.mark.parametrize(("h", "w"), [(33, 47), (32, 64), (30, 50)])
 def test_inference_answers_at_the_size_of_the_input(h, w):
     network = build({"encoder": "resnet18", "n_bins": 9}).eval()

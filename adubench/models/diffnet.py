@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from adubench.models.disparity import (
     COMMON,
-    ChannelGate,
     Conv3x3,
     ConvBlock,
     DisparityNetwork,
+    channel_gate,
     complete_config,
+    gated,
     join,
     take_pretrained,
     up,
@@ -42,14 +43,12 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
-        self.ca = ChannelGate(channels)
+        self.ca = nn.ModuleDict({"fc": channel_gate(channels)})
         self.conv_se = nn.Conv2d(channels, outputs, 3, padding=1)
 
     def gated(self, high: Tensor, lows: Sequence[Tensor]) -> Tensor:
         """Join `high` (half resolution) with the maps of this level and weigh the channels."""
-        z = join(high, lows)
-        gates: Tensor = self.ca(z)
-        return z * gates
+        return gated(join(high, lows), self.ca["fc"])
 
     def forward(self, high: Tensor, lows: Sequence[Tensor]) -> Tensor:
         """Fuse to the resolution of `lows`."""

@@ -201,20 +201,18 @@ class ConvBlock(nn.Module):
         return out
 
 
-class ChannelGate(nn.Module):
-    """Squeeze-and-excitation without biases, hidden width a sixteenth: the weights only, (B, C, 1, 1)."""
+def channel_gate(channels: int) -> nn.Sequential:
+    """Return the weights of a squeeze-and-excitation: no biases, hidden width a sixteenth."""
+    hidden = max(channels // 16, 1)
+    return nn.Sequential(
+        nn.Linear(channels, hidden, bias=False),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, channels, bias=False),
+        nn.Sigmoid(),
+    )
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(channels // 16, 1)
-        self.fc = nn.Sequential(
-            nn.Linear(channels, hidden, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, channels, bias=False),
-            nn.Sigmoid(),
-        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels of (B, C, H, W)."""
-        weights: Tensor = self.fc(x.mean((2, 3)))
-        return weights[:, :, None, None]
+def gated(x: Tensor, gate: nn.Module) -> Tensor:
+    """Weigh the channels of (B, C, H, W) by what a `channel_gate` makes of their means."""
+    weights: Tensor = gate(x.mean((2, 3)))
+    return x * weights[:, :, None, None]

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from adubench.errors import UsageError
 from adubench.models.disparity import (
     COMMON,
-    ChannelGate,
     Conv3x3,
     ConvBlock,
     DisparityNetwork,
+    channel_gate,
     complete_config,
+    gated,
     join,
     take_pretrained,
     up,
@@ -52,14 +53,12 @@ class FeatureSqueeze(nn.Module):
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
-        self.fc = ChannelGate(channels).fc
+        self.fc = channel_gate(channels)
         self.conv_se = nn.Conv2d(channels, outputs, 1)
 
     def forward(self, high: Tensor, lows: Sequence[Tensor]) -> Tensor:
         """Fuse `high` (half resolution) with the maps of this level."""
-        z = join(high, lows)
-        gate = self.fc(z.mean((2, 3)))[:, :, None, None]
-        return torch.relu(self.conv_se(z * gate))
+        return torch.relu(self.conv_se(gated(join(high, lows), self.fc)))
 
 
 class Reduce(nn.Module):

@@ -45,6 +45,7 @@ def command(family: str, path: Path, output: Path, max_depth: float | None, data
 
     FAMILY is newcrfs, monodepth2, hr-depth, hr-depth-lite, diffnet, sub-depth, adabins, bts, tie-kd, or auto. PATH is
     the official file, or its folder where a model is several files. Files are read without executing anything in them.
+    Pose and uncertainty networks in a folder go to a second file, OUTPUT-pose.safetensors.
     """
     from adubench.commands._options import refuse_input_as_output
     from adubench.errors import UsageError

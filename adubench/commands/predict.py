@@ -144,8 +144,8 @@ def command(
         raise UsageError(f"--max-depth {max_depth:g}: a number of metres above 0, with --layout tie-kd alone.")
     options = PredictOptions(**how)
     jobs = _jobs(inputs, right, split, data_root, layout, stereo=None)
-    if layout == "tie-kd" and not options.kb_crop:
-        options = replace(options, kb_crop=_window_of(jobs))
+    if layout == "tie-kd":
+        options = replace(options, clamp=True, kb_crop=options.kb_crop or _window_of(jobs))
     predictor = open_predictor(source, options)
     if layout == "tie-kd" and options.flip is None and not predictor.stereo and predictor.describe()["flip"] == "off":
         # TIE-KD averages every teacher, also those whose own reference does not (BTS).

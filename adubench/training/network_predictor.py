@@ -240,11 +240,19 @@ class NetworkPredictor:
         kind = self.uncertainty_kind if uncertainty is not None else None
         return Prediction(np.ascontiguousarray(values), self.kind, uncertainty, kind, self.depth_scale)
 
+    def _clamped(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Keep metres within the network's range where that is asked for."""
+        config = self.network.config
+        if not self.options.clamp or "max_depth" not in config:
+            return values
+        low = np.float32(config.get("min_depth", 1e-3))
+        return np.asarray(np.clip(values, low, np.float32(config["max_depth"])))
+
     def _one(self, maps: Maps, i: int) -> Maps:
         """Take the maps of image i out of a pass; sigmoid disparity and its sigma become scaled disparity."""
         values, uncertainty = maps[0][i], maps[1][i] if maps[1] is not None else None
         if self.kind == "depth":
-            return values, uncertainty
+            return self._clamped(values), uncertainty
         near, far = self.network.depth_range or (0.1, 100.0)
         if uncertainty is not None and self.uncertainty_kind in ("b", "sigma"):
             uncertainty = uncertainty * np.float32(1 / near - 1 / far)

@@ -61,6 +61,7 @@ class PredictOptions:
         kind: what a Python file or a `transformers` model predicts, where it does not say so itself.
         network_size: (height, width) that images are resized to for a checkpoint's network; depth comes back at the
             image's size. None: as they are, or the network's one size.
+        clamp: keep the depth of each pass within the network's range, before passes are averaged (TIE-KD's teachers).
     """
 
     device: str = "auto"
@@ -71,6 +72,7 @@ class PredictOptions:
     focal: float | None = None
     kind: str | None = None
     network_size: tuple[int, int] | None = None
+    clamp: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:

@@ -134,6 +134,19 @@ def test_disparity_comes_scaled_at_the_networks_size_and_becomes_depth_at_the_im
     np.testing.assert_allclose(depth.values, 1 / bilinear(found.values, (12, 20)), rtol=1e-6)
 
 
+def test_passes_are_clamped_before_they_are_averaged_on_request():
+    """TIE-KD's teachers: 85 m and 79 m of two passes are 79.5 m with a range of 80 m, not 80 m."""
+    network = Known()
+    network.config |= {"min_depth": 0.001, "max_depth": 1.5}
+    pixels = np.zeros((2, 5, 3), np.uint8)  # the network answers 1 to 2 m from left to right
+    plain, clamped = (
+        NetworkPredictor(network, PredictOptions(flip=True, clamp=clamp)).predict([pixels])[0].values
+        for clamp in (False, True)
+    )
+    np.testing.assert_allclose(plain[0], 1.5, atol=1e-6)
+    np.testing.assert_allclose(clamped[0], [1.25, 1.375, 1.5, 1.375, 1.25], atol=1e-6)
+
+
 def test_images_are_resized_for_the_network_on_request(tmp_path):
     network = Known()
     predictor = NetworkPredictor(network, PredictOptions(network_size=(16, 24)))

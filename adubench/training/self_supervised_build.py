@@ -92,7 +92,7 @@ def plain_config(recipe: Recipe) -> dict[str, Any]:
     if section.family in _RESNETS:
         config["num_layers"] = section.num_layers
     if section.family == "monodepth2":
-        config["scales"] = list(section.scales)
+        config |= {"scales": list(section.scales), "input_images": 1}
     return config
 
 

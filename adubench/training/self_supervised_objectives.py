@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Batch = Mapping[str, Any]
 #: What teacher and student must have in common, and how it is called.
 _COMMON = {
-    "family": "family", "num_layers": "ResNet depth", "min_depth": "min_depth", "max_depth": "max_depth",
-    "height": "input height", "width": "input width",
+    "family": "family", "num_layers": "ResNet depth", "input_images": "number of input images",
+    "min_depth": "min_depth", "max_depth": "max_depth", "height": "input height", "width": "input width",
 }  # fmt: skip
 
 

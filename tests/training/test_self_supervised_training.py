@@ -337,6 +337,19 @@ def test_a_teacher_of_another_kind_is_refused_before_the_first_step(synth, tmp_p
     assert not (tmp_path / "run/student").exists()
 
 
+def test_a_teacher_of_several_images_is_refused():
+    from types import SimpleNamespace
+
+    from adubench.training.self_supervised_build import plain_config
+    from adubench.training.self_supervised_objectives import check_self_supervised_teacher
+
+    expected = plain_config(load_recipe("sub-depth-monodepth2"))
+    check_self_supervised_teacher(expected, SimpleNamespace(config=expected), "md2.safetensors")
+    teacher = SimpleNamespace(config=expected | {"input_images": 3})
+    with pytest.raises(CheckpointError, match=r"md2.safetensors: its number of input images is 3, the student's is 1"):
+        check_self_supervised_teacher(expected, teacher, "md2.safetensors")
+
+
 def test_a_student_is_no_teacher():
     student = zoo.build({"family": "sub-depth", "base": "hr-depth-lite", "height": 64, "width": 64})
     with pytest.raises(CheckpointError, match="SUB-Depth student with two channels per head"):

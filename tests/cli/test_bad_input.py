@@ -164,10 +164,10 @@ def test_a_full_disk_while_packing_leaves_nothing(tmp_path, pairs, monkeypatch, 
 # --- the cache -------------------------------------------------------------------------------------------------------
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(run_cli, tmp_path, pairs):
+def test_a_cache_that_cannot_be_written_costs_only_time(run_process, tmp_path, pairs):
     pred, gt = pairs(n=34)
     (tmp_path / "file").touch()
-    done = run_cli("eval", pred, "--gt", gt, "-o", "r.json", "--cache", "file")
+    done = run_process("eval", pred, "--gt", gt, "-o", "r.json", "--cache", "file")
     assert done.returncode == 0
     assert done.stderr.startswith("warning: ground truth is not cached")
 

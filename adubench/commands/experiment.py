@@ -156,6 +156,8 @@ def _run(expansion: Expansion, place: Place, options: dict[str, Any]) -> Expansi
         else:
             run_here(part, place, say)
 
+    if not options["table_only"]:
+        _check_places(expansion, place)
     run(expansion)
     complete = _with_later(expansion, place, options)
     if complete is not expansion:
@@ -163,6 +165,37 @@ def _run(expansion: Expansion, place: Place, options: dict[str, Any]) -> Expansi
     elif not options["table_only"]:
         write_index(expansion, place)
     return complete
+
+
+def _check_places(expansion: Expansion, place: Place) -> None:
+    """Refuse an experiment whose later rows would lack their data or maps, before the first one is trained.
+
+    Raises:
+        UsageError: rows learn from a teacher's maps, and none are given.
+        DataError: maps or data set are not where they should be.
+    """
+    from adubench.errors import DataError, UsageError
+    from adubench.recipes.tie_kd_sections import MAP_METHODS
+    from adubench.training.experiment_runs import read_record
+
+    for spec in expansion.runs:
+        recipe, root = spec.recipe, place.data_of(spec)
+        if read_record(place, spec) is not None:
+            continue
+        if root is not None and not root.is_dir():
+            raise DataError(f"data root not found: {root}; check --data-root and --test-root.")
+        if recipe.method in MAP_METHODS and recipe.teacher_maps.path is None:
+            raise UsageError(
+                f"experiment {expansion.experiment.id}: row '{spec.variant}' learns from a teacher's stored maps; "
+                f"write them with adubench predict TEACHER --layout tie-kd --split {recipe.data.train} -o MAPS, and "
+                "give --set teacher_maps.path=MAPS."
+            )
+        if recipe.method in MAP_METHODS and not Path(str(recipe.teacher_maps.path)).exists():
+            raise DataError(
+                f"experiment {expansion.experiment.id}: the teacher maps of row '{spec.variant}' are not at "
+                f"{recipe.teacher_maps.path}; write them there with adubench predict TEACHER --layout tie-kd --split "
+                f"{recipe.data.train}, or leave the row out with --row."
+            )
 
 
 def _with_later(expansion: Expansion, place: Place, options: dict[str, Any]) -> Expansion:

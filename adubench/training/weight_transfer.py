@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adubench.errors import CheckpointError, UsageError
-from adubench.training.checkpoint import CheckpointInfo, load_network, save_checkpoint
+from adubench.training.checkpoint import CheckpointInfo, is_checkpoint, load_network, read_info, save_checkpoint
 from adubench.training.run_folder import POSE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from adubench.models.interface import DepthNetwork
 
 #: Family in the zoo -> name of its importer, where they differ.
@@ -36,11 +38,12 @@ def import_official(
         What was stored; `source["notes"]` are sentences about what was recognised.
 
     Raises:
-        UsageError: unknown family or data set.
+        UsageError: unknown family or data set, or a checkpoint that is ours already.
         CheckpointError: unreadable, unsafe, or not of the family.
     """
     from adubench.models.weights.families import import_weights
 
+    _refuse_ours(path)
     found = import_weights(family, path, max_depth=max_depth, dataset=dataset)
     network = _built(found.config, found.state, path)
     helpers, notes = _read_official_helpers(path, network)
@@ -71,7 +74,7 @@ def export_official(checkpoint: Path, output: Path, *, family: str = "auto") -> 
         The files.
 
     Raises:
-        UsageError: the checkpoint is of another family.
+        UsageError: the checkpoint is of another family, or the folder holds files that would be read with these.
         CheckpointError: the network has no official form.
     """
     network, info = load_network(checkpoint)
@@ -82,11 +85,36 @@ def export_official(checkpoint: Path, output: Path, *, family: str = "auto") -> 
     if set(content) == {"encoder", "depth"}:
         content |= _official_helpers(checkpoint, info)
         files = {output / f"{name}.pth": part for name, part in content.items()}
+        _refuse_mixture(output, files)
     else:
         files = {output: content}
     for file, part in files.items():
         _write(file, part)
     return list(files)
+
+
+def _refuse_mixture(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse a folder with weights that stay: pose and uncertainty networks would be taken for its own."""
+    others = sorted({path.name for path in folder.glob("*.pth")} - {path.name for path in files})
+    if others:
+        raise UsageError(
+            f"-o {folder}: holds other weights ({', '.join(others[:3])}), which would be read together with these; "
+            "choose an empty folder."
+        )
+
+
+def _refuse_ours(path: Path) -> None:
+    """Tell whoever imports a checkpoint of ours that there is nothing to import."""
+    if not is_checkpoint(path) or not path.is_file():
+        return
+    try:
+        read_info(path)
+    except CheckpointError:
+        return
+    raise UsageError(
+        f"{path}: is a checkpoint of adubench already, which every command takes; --to-official writes the "
+        "official form."
+    )
 
 
 def _built(config: dict[str, Any], state: dict[str, Any], path: Path) -> DepthNetwork:

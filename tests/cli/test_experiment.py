@@ -315,6 +315,20 @@ def test_dry_run_names_the_network_of_every_method(name: str, network: str, caps
     assert "large07" not in out
 
 
+def test_what_later_rows_lack_is_said_before_the_first_is_trained(
+    stand: Stand, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, status, words in (
+        (["tie_kd_methods", "--scale", "smoke"], 2, "row 'Res-KD SSIM + SI' learns from a teacher's stored maps"),
+        (["tie_kd_methods", "--set", "teacher_maps.path=nowhere"], 1, "are not at nowhere"),
+        (["table4", "--data-root", str(tmp_path / "nowhere")], 1, "data root not found"),
+    ):
+        code, _, err = run(capsys, "experiment", *arguments, "-o", tmp_path / "t")
+        assert (code, words in err) == (status, True), err
+    assert not stand.trained
+    assert not (tmp_path / "t").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

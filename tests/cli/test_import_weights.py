@@ -62,6 +62,20 @@ def test_folders_of_self_supervised_networks_go_both_ways(call, tmp_path):
     )
 
 
+def test_weights_are_not_mixed_and_ours_are_not_imported(call, tmp_path):
+    make_checkpoint(tmp_path / "md2.safetensors", MONODEPTH2)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "pose.pth").write_bytes(b"x")
+    done = call("import-weights", "auto", "md2.safetensors", "--to-official", "-o", "old")
+    assert done.returncode == 2
+    assert "holds other weights (pose.pth)" in done.stderr
+    assert [p.name for p in (tmp_path / "old").iterdir()] == ["pose.pth"]
+    for family in ("auto", "monodepth2"):
+        done = call("import-weights", family, "md2.safetensors", "-o", "again.safetensors")
+        assert done.returncode == 2
+        assert "is a checkpoint of adubench already" in done.stderr
+
+
 def test_pose_networks_are_kept_beside_the_checkpoint_and_go_back(call, tmp_path):
     from adubench.models.pose import build_pose
 

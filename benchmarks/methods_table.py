@@ -41,10 +41,10 @@ METHODS: dict[str, tuple[str, str, str, str]] = {
         "output", "as Monodepth2; the teacher is trained first",
     ),
     "hr-depth-m": ("HR-Depth, mono", "nothing", "-", "as Monodepth2"),
-    "sub-depth-hr-depth": ("SUB-Depth on HR-Depth", "the same", "output", "the same"),
+    "sub-depth-hr-depth": ("SUB-Depth on HR-Depth", "as on Monodepth2", "output", "as on Monodepth2"),
     "hr-depth-lite-m": ("HR-Depth-Lite, mono", "nothing", "-", "as Monodepth2"),
     "diffnet-m": ("DIFFNet, mono", "nothing", "-", "as Monodepth2"),
-    "sub-depth-diffnet": ("SUB-Depth on DIFFNet", "the same", "output", "the same"),
+    "sub-depth-diffnet": ("SUB-Depth on DIFFNet", "as on Monodepth2", "output", "as on Monodepth2"),
     "tie-kd-mobilenetv2-adabins": (
         "TIE-KD, MobileNetV2", "depth as distribution over bins, and structure", "output",
         "stored maps of any metric teacher",
@@ -57,7 +57,7 @@ METHODS: dict[str, tuple[str, str, str, str]] = {
     "tie-kd-mobilenetv2-baseline": ("SI baseline, MobileNetV2", "nothing", "-", "depth maps of the training images"),
     "adabins-kitti": ("AdaBins", "nothing; a teacher", "-", "depth maps of the training images"),
     "bts-kitti": ("BTS, ResNet-50", "nothing; a teacher", "-", "depth maps; focal length per image"),
-    "bts-kitti-densenet161": ("BTS, DenseNet-161", "nothing; a teacher", "-", "the same"),
+    "bts-kitti-densenet161": ("BTS, DenseNet-161", "nothing; a teacher", "-", "depth maps; focal length per image"),
 }  # fmt: skip
 
 
@@ -91,8 +91,8 @@ def _bench(name: str, *options: str) -> dict[str, Any]:
     return json.loads(found.stdout)
 
 
-def _measure_all(done: dict[str, Any], names: Sequence[str]) -> None:
-    """Measure rows; each is written as soon as it is there."""
+def _measure_all(done: dict[str, Any], names: Sequence[str], page: Path) -> None:
+    """Measure rows; each is written, and shown on the page, as soon as it is there."""
     import torch
 
     for name in names:
@@ -101,6 +101,7 @@ def _measure_all(done: dict[str, Any], names: Sequence[str]) -> None:
         ordered = {key: done[key] for key in METHODS if key in done}
         report = {"methods": ordered, "torch": torch.__version__, "threads": 1}
         write_text(RESULTS, json.dumps(report, indent=1) + "\n")
+        rewrite(page, table(report))
 
 
 def table(report: dict[str, Any]) -> dict[str, str]:
@@ -139,7 +140,8 @@ def main() -> None:
     options = parser.parse_args()
     done = json.loads(RESULTS.read_text(encoding="utf-8"))["methods"] if RESULTS.is_file() else {}
     if options.measure:
-        _measure_all(done, [name for name in METHODS if options.again or "step_size" not in done.get(name, {})])
+        wanted = [name for name in METHODS if options.again or "step_size" not in done.get(name, {})]
+        _measure_all(done, wanted, options.docs / "methods.md")
     rewrite(options.docs / "methods.md", table(json.loads(RESULTS.read_text(encoding="utf-8"))))
 
 

@@ -389,7 +389,7 @@ def broken(root, tmp_path, **fault):
 @pytest.mark.parametrize(
     ("fault", "changes", "words"),
     [
-        ({"without": "image_02/data/0000000003.png"}, (), r"1 of 4 frames are not on disk, first .*0000000003"),
+        ({"without": "image_02/data/0000000003.png"}, (), r"1 of 4 frames not on disk, first .*0000000003"),
         (
             {"without": "image_03/data/0000000002.png"},
             ("self_supervised.use_stereo=true",),

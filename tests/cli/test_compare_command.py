@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import subprocess
@@ -230,6 +231,20 @@ def test_published_rows_stand_beside_methods(tmp_path, run_here):
     data = json.loads(run_here("compare", *methods, "--published", "--format", "json", *FAST).stdout)
     assert data["published"]
     assert "published" not in json.loads(run_here("compare", *methods, "--format", "json", *FAST).stdout)
+
+
+def test_a_checkpoint_of_a_method_stands_for_its_stored_result(tmp_path, run_here):
+    for name, bias in (("a", 0.1), ("b", 0.0)):
+        for seed in range(2):
+            checkpoint = tmp_path / f"{name}{seed}.safetensors"
+            checkpoint.write_bytes(f"{name} {seed}".encode())
+            result = make_result(f"{name}{seed}", seed, bias=bias)
+            result.provenance["predictor"] = {"sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
+            save_results([result], checkpoint.with_suffix(".json"))
+    methods = ("--method", "ours=a0.safetensors,a1.safetensors", "--method", "base=b0.json,b1.json")
+    done = run_here("compare", *methods, "--paired-seeds", "--format", "json", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["comparisons"][0]["regions"]["all"]["abs_rel"]["paired"]
 
 
 def test_methods_of_two_protocols_are_refused_without_naming_force(files, run_here):

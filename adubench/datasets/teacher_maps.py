@@ -204,6 +204,19 @@ def _parse(data: bytes, where: str) -> TeacherRecord:
     return record
 
 
+def require_finished(folder: str | Path) -> None:
+    """Refuse a folder of maps that `adubench predict` has not finished.
+
+    Raises:
+        DataError: its record says so.
+    """
+    if (Path(folder) / UNFINISHED_FILE).is_file():
+        raise DataError(
+            f"teacher maps {folder}: not all written, adubench predict was interrupted or could not read an image. Run "
+            "it again with --skip-existing."
+        )
+
+
 def same_maker(one: TeacherRecord, other: TeacherRecord) -> bool:
     """Whether two sets of maps come from the same weights, coded and cut alike; their frames may differ."""
     fields_of = ("teacher", "weights_sha256", "max_depth", "encoding", "flip", "crop")
@@ -327,11 +340,7 @@ def open_teacher_maps(
     root = Path(path)
     if not root.exists():
         raise DataError(f"teacher maps not found: {root}. Write them with adubench predict --layout tie-kd.")
-    if (root / UNFINISHED_FILE).is_file():
-        raise DataError(
-            f"teacher maps {root}: not all written, adubench predict was interrupted or could not read an image. Run "
-            "it again with --skip-existing."
-        )
+    require_finished(root)
     if (root / PACKED_FILE).is_file() and not (root / RECORD_FILE).is_file():
         root = root / PACKED_FILE
     record = read_record(root) or assume

@@ -411,9 +411,10 @@ def _open_teacher(plan: Plan, t: int, items: Sequence[Item], options: EvalOption
     frames = [item.name for item in items if item.frames[t] is not None]
     if options.teacher_maps is None or not frames:
         return None
-    from adubench.datasets.teacher_maps import FULL_SCALE, read_record
+    from adubench.datasets.teacher_maps import FULL_SCALE, read_record, require_finished
     from adubench.evaluators.teacher_run import open_teacher_of
 
+    require_finished(options.teacher_maps)
     record = read_record(options.teacher_maps)
     scale = FULL_SCALE / record.max_depth if record is not None and record.encoding == "tie-kd" else 256.0
     maps = open_maps(options.teacher_maps, what="teacher map", png_scale=scale)

@@ -108,6 +108,8 @@ def test_teacher_maps_are_a_second_target(run_cli, folders, tmp_path):
     assert_one_sentence(
         run_cli("eval", pred, "--gt", gt, "--teacher-maps", "teacher"), 1, "1 of 6 teacher maps missing"
     )
+    (tmp_path / "teacher/teacher.unfinished.json").write_text("{}")
+    assert_one_sentence(run_cli("eval", pred, "--gt", gt, "--teacher-maps", "teacher"), 1, "not all written")
 
 
 def test_pooled_curves_on_request(run_cli, folders, tmp_path):

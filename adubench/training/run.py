@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,7 @@ def train(
         for name in pending:
             data, validator = prepared[name]
             stage = _stage(recipe, name, output, data, validator, teacher, device)
+            check_teacher(stage.folder, stage.source)
             _begin(stage, resume)
             Trainer(stage).run(resume=resume)
     return [output / name / run_folder.LAST for name in wanted]
@@ -156,6 +157,21 @@ def _stage(
         device=device,
         source=source,
     )
+
+
+def check_teacher(folder: Path, source: Mapping[str, Any]) -> None:
+    """Refuse to continue a student with another teacher than it began with.
+
+    Raises:
+        UsageError: the run in the folder began with other weights of the teacher.
+    """
+    run = run_folder.read_run(folder) or {}
+    before, now = run.get("source", {}).get("teacher_sha256"), source.get("teacher_sha256")
+    if before is not None and now is not None and before != now:
+        raise UsageError(
+            f"{folder}: cannot be continued with this teacher ({source['teacher']}, {now[:12]}), it began with another "
+            f"one ({run['source']['teacher']}, {before[:12]}). Give that one, or choose another folder with -o."
+        )
 
 
 def _begin(stage: Stage, resume: bool) -> None:

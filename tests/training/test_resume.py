@@ -16,7 +16,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from adubench.errors import CheckpointError, DataError, UsageError  # noqa: E402
 from adubench.training import guards, loop, run_folder  # noqa: E402
-from adubench.training.run import train  # noqa: E402
+from adubench.training.run import check_teacher, train  # noqa: E402
 from adubench.training.state import load_state, read_state, save_state, states  # noqa: E402
 from tests.training.conftest import QUICK  # noqa: E402
 
@@ -280,6 +280,18 @@ def test_a_run_that_trained_nothing_is_started_anew_with_a_mended_recipe(recipe,
     with pytest.raises(DataError, match="first step"):
         train(recipe(*SUPERVISED), output=tmp_path / "new", data_root=synth)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_student_is_not_continued_with_another_teacher(tmp_path):
+    first, second = ({"teacher": "t.safetensors", "teacher_sha256": letter * 64} for letter in "ab")
+    check_teacher(tmp_path, first)  # nothing there
+    run_folder.write_run(tmp_path, status="stopped", step=3, source=first)
+    check_teacher(tmp_path, first)
+    check_teacher(tmp_path, {})
+    with pytest.raises(
+        UsageError, match=r"cannot be continued with this teacher .*bbbbbbbbbbbb.*began with .*aaaaaaaaaaaa"
+    ):
+        check_teacher(tmp_path, second)
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):

@@ -86,6 +86,19 @@ def _here(args, cwd, env):
     return subprocess.CompletedProcess(args, status, out, err)
 
 
+@pytest.fixture(scope="session")
+def synth(tmp_path_factory):
+    """SynthDrive with 2 training drives of 3 usable frames, and a drive each to validate and to test.
+
+    Read only: all tests of a process share it.
+    """
+    from adubench.datasets.synthdrive.writer import write_dataset
+
+    root = tmp_path_factory.mktemp("synth") / "data"
+    write_dataset(root, drives=4, frames=13, size=(64, 128))
+    return root
+
+
 def assert_one_sentence(done, status=1, *words):
     """A user error: the exit status, exactly one error line, no traceback, and the words that help."""
     assert done.returncode == status, done.stderr

@@ -16,12 +16,10 @@ from tests.conftest import assert_one_sentence  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(synth, tmp_path_factory):
     """A SynthDrive and three networks."""
-    from adubench.datasets.synthdrive import write_dataset
-
     root = tmp_path_factory.mktemp("place")
-    write_dataset(root / "sd", drives=4, frames=13, size=(64, 128))
+    (root / "sd").symlink_to(synth)
     seen = {"split": "synthdrive.test"}
     make_checkpoint(root / "nc.safetensors", {**NEWCRFS, "uncertainty": {}}, data=seen)
     make_checkpoint(root / "teacher.safetensors", {**NEWCRFS, "in_channels": 6}, role="teacher")

@@ -30,15 +30,6 @@ def small_student(monkeypatch):
     monkeypatch.setitem(densedepth.STUDENTS, "resnet18", narrow)
 
 
-@pytest.fixture(scope="module")
-def synth(tmp_path_factory):
-    from adubench.datasets.synthdrive.writer import write_dataset
-
-    root = tmp_path_factory.mktemp("synth") / "data"
-    write_dataset(root, drives=4, frames=13, size=(64, 128))
-    return root
-
-
 def settings(*changes):
     return [part for change in changes for part in ("--set", change)]
 

@@ -90,10 +90,10 @@ def recipes_command(as_json: bool) -> None:
                  for e in experiments]  # fmt: skip
         click.echo(json.dumps({"recipes": [asdict(r) for r in recipes], "experiments": known}, indent=2))
         return
-    rows = [(r.name, r.about, r.source, ", ".join(r.stages), r.train, r.status) for r in recipes]
-    _print("recipes (adubench train NAME)", ("name", "about", "source", "stages", "trains on", "status"), rows)
-    asked = [(e.id, e.question, e.source, _status(e)) for e in experiments]
-    _print("experiments (adubench experiment NAME)", ("name", "question", "source", "status"), asked)
+    rows = [(r.name, r.about, (f"{', '.join(r.stages)} on {r.train}", r.source, r.status)) for r in recipes]
+    _print_entries("recipes (adubench train NAME)", rows)
+    asked = [(e.id, e.question, (e.source, _status(e))) for e in experiments]
+    _print_entries("experiments (adubench experiment NAME)", asked)
 
 
 def _status(experiment: Experiment) -> str:
@@ -113,8 +113,26 @@ def models_command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in MODELS.values()], indent=2))
         return
-    rows = [(m.family, m.about, ", ".join(m.variants) or "-", m.source, m.status) for m in MODELS.values()]
-    _print("networks", ("family", "about", "sizes", "source", "status"), rows)
+    rows = [
+        (m.family, m.about, (*(("sizes: " + ", ".join(m.variants),) if m.variants else ()), m.source, m.status))
+        for m in MODELS.values()
+    ]
+    _print_entries("networks", rows)
+
+
+def _print_entries(title: str, entries: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+    """Print name and about on one line, which `grep` finds whole, and the rest indented below."""
+    from rich.text import Text
+
+    from adubench.commands._options import stdout_console
+
+    console = stdout_console(highlight=False)
+    console.print(Text(title, "italic"), soft_wrap=True)
+    width = max((len(name) for name, _, _ in entries), default=0)
+    for name, about, rest in entries:
+        console.print(Text.assemble((name.ljust(width), "bold"), "  ", about), soft_wrap=True)
+        console.print(Text("    " + "; ".join(rest), "dim"), soft_wrap=True)
+    console.print()
 
 
 def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

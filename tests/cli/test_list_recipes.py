@@ -48,6 +48,12 @@ def test_tables_name_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "newcrfs" in run(capsys, "list", "models")
 
 
+def test_a_name_and_its_purpose_stand_on_one_line_that_grep_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(capsys, "list", "recipes").splitlines()
+    (line,) = [line for line in lines if line.startswith("adu-kitti-eigen-no-attention ")]
+    assert "features compared without attention" in line
+
+
 def test_neither_imports_torch() -> None:
     code = (
         "import sys\nfrom adubench.cli import main\n"

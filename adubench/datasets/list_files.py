@@ -189,8 +189,9 @@ def _parse_line(source: Path, number: int, text: str, kind: str, first: int) -> 
 
     def need(position: int, what: str, good: Callable[[str], object]) -> str:
         if not good(fields[position - 1]):
+            article = "an" if what[0] in "aeiou" else "a"
             raise DataError(
-                f"{source}:{number}: field {position} ('{_short(fields[position - 1])}') is not a {what} [E3]"
+                f"{source}:{number}: field {position} ('{_short(fields[position - 1])}') is not {article} {what} [E3]"
             )
         return fields[position - 1]
 
@@ -207,7 +208,7 @@ def _parse_line(source: Path, number: int, text: str, kind: str, first: int) -> 
         for position in (2, 5) if kind == "bts5" else (2,):
             need(position, "ground-truth path", lambda text: text == "None" or _IMAGE.search(text))
     if kind in ("bts", "bts5"):
-        need(3, "number", lambda text: (_number(text) or 0) > 0)
+        need(3, "number above 0", lambda text: (_number(text) or 0) > 0)
     if kind == "nyu3":
         need(3, "number or path", lambda text: _number(text) is not None or _IMAGE.search(text))
     return _path_sample(source, number, fields, kind)

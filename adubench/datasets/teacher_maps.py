@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.errors import DataError
+from adubench.errors import DataError, counted
 from adubench.io.atomic import atomic_path, write_bytes, write_text
 from adubench.io.depth_png import KITTI_SCALE, read_bytes
 from adubench.io.hdf5_maps import open_h5
@@ -240,7 +240,7 @@ def check_record(record: TeacherRecord, expected: Expected, where: str) -> None:
     # Maps of the release carry no list of frames: whether all are there is then the only question.
     if expected.split_sha256 is not None and record.split_sha256 not in ("", expected.split_sha256):
         raise DataError(
-            f"teacher maps {where}: of another split, '{record.split}' with {record.frames} frames, not of the frames "
+            f"teacher maps {where}: of another split, '{record.split}' with {counted(record.frames, 'frame')}, not of the frames "
             f"of this run. {fix}"
         )
     if expected.weights_sha256 is not None and record.weights_sha256 != expected.weights_sha256:
@@ -347,7 +347,7 @@ def open_teacher_maps(
     if record is None:
         raise DataError(
             f"teacher maps {root}: no {RECORD_FILE}, so scale and split are unknown. Write them with adubench predict "
-            "--layout tie-kd, or say that they are maps of the TIE-KD release."
+            "--layout tie-kd, or, if they are maps of the TIE-KD release, say so with --set teacher_maps.release=true."
         )
     check_record(record, expected or Expected(), str(root))
     return TeacherMaps(root, record)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adubench.datasets.training_places import (
     BY_DESIGN,
+    DECLARED,
     EXPECTED,
     NO_IMAGE,
     NO_RIGHT,
@@ -243,7 +244,7 @@ def _choose(places: Places, stereo: bool, flip_rule: FlipRule, allow_missing: bo
 def _one(places: Places, key: FrameKey, stereo: bool, rule: FlipRule) -> tuple[str, TrainingFrame | None]:
     """Find the files of a frame, or say why it cannot be used."""
     if key in places.no_gt:
-        return BY_DESIGN, None
+        return (DECLARED if places.dataset in ("folder", "nyu") else BY_DESIGN), None
     if stereo and key.camera == 3:
         return RIGHT_CAMERA, None
     image = places.image(key)

@@ -22,9 +22,10 @@ NO_RIGHT = "the right image does not exist"
 NO_TRUTH = "the ground truth does not exist"
 NO_RIGHT_TRUTH = "the right view has no ground truth, which rule swap needs"
 BY_DESIGN = "the frame has no ground truth by design (first and last five of a drive)"
+DECLARED = "its list says None for the ground truth"
 RIGHT_CAMERA = "it is a right image, and pairs start from the left one"
 #: Reasons that are in the nature of a list, not faults of a copy.
-EXPECTED = (BY_DESIGN, RIGHT_CAMERA)
+EXPECTED = (BY_DESIGN, DECLARED, RIGHT_CAMERA)
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 

@@ -104,14 +104,18 @@ def _choices(fault: ErrorDetails) -> list[str]:
     """Return the values of a Literal."""
     if fault["type"] != "literal_error":
         return []
-    text = fault["ctx"]["expected"].replace(" or ", ", ")
-    return [choice.strip().strip("'") for choice in text.split(", ")]
+    return [choice.strip("'") for choice in _literals(fault)]
+
+
+def _literals(fault: ErrorDetails) -> list[str]:
+    """Return the values of a Literal as they are written: texts in quotation marks, numbers without."""
+    return [choice.strip() for choice in str(fault["ctx"]["expected"]).replace(" or ", ", ").split(", ")]
 
 
 def _expected(fault: ErrorDetails) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "literal_error":
-        return _either([repr(choice) for choice in _choices(fault)])
+        return _either(_literals(fault))
     for end, sign in (
         ("greater_than_equal", "ge"),
         ("greater_than", "gt"),

@@ -106,10 +106,10 @@ ERRORS = [
     ("E2", ("# c", BTS, f"{image(6)} {gt(6)[:20]}"), {}, r":3: expected bts \(3 fields\) as in line 2, got 2"),
     ("E3", (BTS, f"{image(6)} {gt(6)} 72x"), {}, r":2: field 3 \('72x'\) is not a number"),
     ("E3", (BTS, f"{image(6)} {gt(6)} nan"), {}, "is not a number"),
-    ("E3", (BTS, f"{image(6)} {gt(6)} -1"), {}, "is not a number"),
+    ("E3", (BTS, f"{image(6)} {gt(6)} -1"), {}, "is not a number above 0"),
     ("E3", (FORMATS["md2"], f"2011_09_26/{D}_sync x l"), {}, r"field 2 \('x'\) is not a frame index"),
     ("E3", (FORMATS["md2"], f"2011_09_26/{D}_sync 5 m"), {}, r"field 3 \('m'\) is not a side"),
-    ("E3", (BTS, f"{image(6)[:-3]} {gt(6)} 721.5377"), {}, "field 1"),
+    ("E3", (BTS, f"{image(6)[:-3]} {gt(6)} 721.5377"), {}, "field 1 .* is not an image path"),
     ("E3", (BTS, f"None {gt(6)} 721.5377"), {}, "field 1"),
     (
         "E4",

@@ -100,7 +100,7 @@ def test_kitti_pngs_are_read_when_the_record_says_so(tmp_path):
     ("expected", "message"),
     [
         (Expected(max_depth=10.0), "wrong scale.*80 m, the recipe 10 m"),
-        (Expected(split_sha256=frames_sha256(["other"])), "another split, 'eigen_train' with 1 frames"),
+        (Expected(split_sha256=frames_sha256(["other"])), "another split, 'eigen_train' with 1 frame, "),
         (Expected(weights_sha256="cd" * 32), "other weights .adabins, abababababab"),
         (Expected(crop="nyu"), "cut to 'kb', the recipe wants 'nyu'"),
     ],
@@ -126,7 +126,7 @@ def test_missing_maps_are_named(tmp_path):
 def test_maps_without_a_record_need_a_word(tmp_path):
     write_teacher_png(tmp_path, IMAGE, DEPTH, RECORD)
     assert read_record(tmp_path) is None
-    with pytest.raises(DataError, match=r"no teacher\.json.*TIE-KD release"):
+    with pytest.raises(DataError, match=r"no teacher\.json.*TIE-KD release.*--set teacher_maps\.release=true"):
         open_teacher_maps(tmp_path)
     maps = open_teacher_maps(tmp_path, Expected(80.0, frames_sha256(FRAMES), "kb"), assume=release_record())
     assert maps.check_complete(FRAMES)

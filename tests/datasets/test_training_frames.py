@@ -241,3 +241,14 @@ def test_images_and_maps_of_two_sizes(tmp_path):
     frame = training_frames(listed, raw, gt_root=gt, stereo=True).frames[0]
     with pytest.raises(DataError, match=r"different sizes \(24x64, 24x60"):
         make_sample(frame, Augmentation((16, 32)))
+
+
+def test_rows_without_ground_truth_in_a_list_that_is_not_kittis(tmp_path):
+    for i in (1, 2):
+        picture(tmp_path / "scene" / f"rgb_{i}.png")
+    codes(tmp_path / "scene" / "sync_depth_1.png")
+    lines = "scene/rgb_1.png scene/sync_depth_1.png 518.8579\nscene/rgb_2.png None 518.8579\n"
+    (tmp_path / "nyu.txt").write_text(lines)
+    found = training_frames(str(tmp_path / "nyu.txt"), tmp_path)
+    assert len(found) == 1
+    assert "1 frame left out: its list says None for the ground truth" in found.dropped.sentences()[0]

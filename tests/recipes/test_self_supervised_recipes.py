@@ -124,6 +124,7 @@ def test_a_written_recipe_is_read_again_as_it_was(name, tmp_path):
         ("self_supervised.height=32", r"at least 64.*64 and 96"),
         ("self_supervised.familly=diffnet", r"did you mean 'family'"),
         ("self_supervised.family=md2", r"Expected monodepth2, hr-depth, hr-depth-lite or diffnet"),
+        ("self_supervised.num_layers=20", r"expected 18, 34, 50, 101 or 152, got 20"),
         ("self_supervised.frame_ids=[0]", r"no source to compare with.*use_stereo"),
         ("self_supervised.frame_ids=[-1, 0]", r"expected 0 and then different offsets"),
         ("self_supervised.scales=[1, 2]", r"ascending order with 0"),

@@ -240,8 +240,8 @@ def check_record(record: TeacherRecord, expected: Expected, where: str) -> None:
     # Maps of the release carry no list of frames: whether all are there is then the only question.
     if expected.split_sha256 is not None and record.split_sha256 not in ("", expected.split_sha256):
         raise DataError(
-            f"teacher maps {where}: of another split, '{record.split}' with {counted(record.frames, 'frame')}, not of the frames "
-            f"of this run. {fix}"
+            f"teacher maps {where}: of another split, '{record.split}' with {counted(record.frames, 'frame')}, not of "
+            f"the frames of this run. {fix}"
         )
     if expected.weights_sha256 is not None and record.weights_sha256 != expected.weights_sha256:
         raise DataError(

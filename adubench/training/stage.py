@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from adubench.training.objectives import Objective
     from adubench.training.validation import Validator
 
+MAP_FILES = "teacher_map_files"
+"""Key of a run's data under which the files of its teacher maps are recorded."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
@@ -93,6 +96,12 @@ def check_same_data(stage: Stage, began_with: Mapping[str, Any]) -> None:
             f"{stage.folder}: cannot be continued, its run began with {began_with['count']} frames of "
             f"{began_with['split']}, and {data['count']} of {data['split']} are here now. Restore the data, or "
             "start in another folder with -o."
+        )
+    before, now = began_with.get(MAP_FILES, {}), data.get(MAP_FILES, {})
+    if before.get("form") == now.get("form") and before.get("sha256") != now.get("sha256"):
+        raise DataError(
+            f"{stage.folder}: cannot be continued, teacher maps were changed since it began; {now['newest']} was "
+            f"written last, {now['changed']}. Restore them, or start in another folder with -o."
         )
 
 

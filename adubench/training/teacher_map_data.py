@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from adubench.datasets.teacher_map_checks import require_depth
 from adubench.datasets.tie_kd_transforms import TieKDAugmentation, TieKDSample, draw_tie_kd, tie_kd_sample
 from adubench.errors import AdubenchError
 from adubench.training.data import TrainingLoader, Unreadable, make_loader
@@ -56,7 +57,11 @@ class TeacherMapSet(Dataset[Named | Unreadable]):
         files = self.frames[index]
         draw = draw_tie_kd(self.seed, epoch, files.name, self.settings)
         gt = files.codes().astype(np.float32) / np.float32(files.scale)
-        teacher = gt if self.maps is None else self.maps.read(self.stems[files.name])
+        teacher = gt
+        if self.maps is not None:
+            stem = self.stems[files.name]
+            teacher = self.maps.read(stem)
+            require_depth(teacher, self.maps, stem)
         return tie_kd_sample(files.image(), teacher, gt, draw, self.settings, name=files.name)
 
     def collate(self, form: str) -> Callable[[Sequence[Named | Unreadable]], Any]:

@@ -17,6 +17,7 @@ from adubench.errors import AdubenchError, CheckpointError, UsageError
 from adubench.io.images import image_size
 from adubench.recipes.tie_kd_sections import MAP_METHODS
 from adubench.training.checkpoint import load_network
+from adubench.training.stage import MAP_FILES
 from adubench.training.teacher_map_data import TeacherMapSet
 from adubench.training.tie_kd_objectives import AdaBinsTraining, BTSTraining, ResponseKD, SparseSI, TieKD
 
@@ -153,10 +154,12 @@ def student_samples(
     maps = find_teacher_maps(recipe, frames, data_root)
     stems = maps.check_complete({frame.name: _aliases(frame.key) for frame in frames.frames})
     paths = {frame.name: frame.image_path for frame in frames.frames if isinstance(frame, TrainingFrame)}
-    check_map_files(maps, stems, settings.window, lambda name: image_size(paths[name]) if name in paths else None)
+    files_of = check_map_files(
+        maps, stems, settings.window, lambda name: image_size(paths[name]) if name in paths else None
+    )
     record = asdict(maps.record)
     facts = {key: record[key] for key in ("teacher", "weights_sha256", "max_depth", "flip", "split")}
-    return TeacherMapSet(files, maps, stems, settings, recipe.seed), {"teacher_maps": facts}
+    return TeacherMapSet(files, maps, stems, settings, recipe.seed), {"teacher_maps": facts, MAP_FILES: files_of}
 
 
 def _aliases(key: FrameKey) -> tuple[str, ...]:

@@ -69,3 +69,40 @@ def test_a_map_that_went_away_is_named(tmp_path):
     (tmp_path / "a_1.png").unlink()
     with pytest.raises(DataError, match=r"a_1\.png: cannot be read"):
         check_map_files(maps, STEMS, "kb", lambda name: None)
+
+
+@pytest.mark.parametrize("store", [folder, packed])
+def test_an_empty_map_and_one_beyond_the_range_are_named(tmp_path, store):
+    maps = store(tmp_path)
+    for depth, words in ((0.0, r"100\.0% of its pixels have no depth"), (99.0, r"100\.0% have 80 m or more")):
+        values = np.full((352, 1216), depth, np.float32)
+        values[0, :9] = 5.0
+        if store is folder:
+            write_png(tmp_path, "a/2.png", values, RECORD)
+        else:
+            with pack_teacher_maps(tmp_path / "maps.h5", RECORD) as writer:
+                writer.write("a/1.png", np.full((352, 1216), 9.0, np.float32))
+                writer.write("a/2.png", values)
+        with pytest.raises(DataError, match=rf"a_2.* teaches nothing.*{words}"):
+            check_map_files(maps, STEMS, "kb", lambda name: (375, 1242))
+
+
+@pytest.mark.parametrize("store", [folder, packed])
+def test_one_changed_pixel_changes_the_record_of_a_run_and_a_copy_does_not(tmp_path, store):
+    """Checksums of PNG and gzip tell, whatever the size of the file and the time of its change are."""
+    depth = np.linspace(1, 70, 352 * 1216).reshape(352, 1216).astype(np.float32)
+    records = []
+    for name, change in (("one", 0.0), ("copy", 0.0), ("other", 1.0)):
+        root = tmp_path / name
+        root.mkdir()
+        maps = store(root)
+        depth[100, 100] += change
+        if store is folder:
+            write_png(root, "a/2.png", depth, RECORD)
+        else:
+            with pack_teacher_maps(root / "maps.h5", RECORD) as writer:
+                writer.write("a/1.png", np.full((352, 1216), 9.0, np.float32))
+                writer.write("a/2.png", depth)
+        records.append(check_map_files(maps, STEMS, "kb", lambda name: None))
+    assert records[0]["sha256"] == records[1]["sha256"] != records[2]["sha256"]
+    assert records[0]["newest"] == ("a_2.png" if store is folder else "maps.h5")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from adubench.training.plan import plan_training  # noqa: E402
 from adubench.training.run import train  # noqa: E402
 from adubench.training.sampler import EpochSampler  # noqa: E402
 from adubench.training.schedules import first_beta, lr_factor  # noqa: E402
+from adubench.training.stage import check_same_data  # noqa: E402
 from adubench.training.tie_kd_build import build_model_objective, tie_kd_config  # noqa: E402
 from adubench.training.tie_kd_objectives import AdaBinsTraining, BTSTraining  # noqa: E402
 from tests.nyu import nyu_tree  # noqa: E402
@@ -127,6 +129,26 @@ def test_a_run_does_not_continue_with_another_teachers_maps(student, synth, maps
     (folder / "recipe.yaml").write_text((folder / "recipe.yaml").read_text().replace("steps: 1", "steps: 2"))
     with pytest.raises(DataError, match="cannot be continued"):
         train(other, output=tmp_path / "run", data_root=synth, device="cpu", resume=True)
+
+
+def test_maps_changed_after_the_start_are_named(student, synth, maps, tmp_path):
+    """The record is the same, a map is not; the whole training need not run for that."""
+    shutil.copytree(maps, tmp_path / "maps")
+    stage = SimpleNamespace(folder=tmp_path, data=open_data(student(path=tmp_path / "maps"), "student", synth))
+    began = stage.data.fingerprint()
+    check_same_data(stage, began)
+    check_same_data(stage, {key: value for key, value in began.items() if key != "teacher_map_files"})  # older runs
+    path = sorted((tmp_path / "maps").glob("*0000000006.png"))[0]
+    depth = np.asarray(Image.open(path)).astype(np.float32) * np.float32(80 / 65535)
+    write_teacher_png(tmp_path / "maps", path.name, depth[::-1], read_record(maps))
+    stage.data = open_data(student(path=tmp_path / "maps"), "student", synth)
+    assert stage.data.fingerprint()["fingerprint"] == began["fingerprint"]
+    with pytest.raises(DataError, match=rf"teacher maps were changed since it began; {path.name} was written last"):
+        check_same_data(stage, began)
+    write_teacher_png(tmp_path / "maps", path.name, np.zeros_like(depth), read_record(maps))
+    samples = stage.data.samples
+    names = [frame.name for frame in samples.frames]
+    assert "teaches nothing" in samples[0, names.index(next(n for n in names if n.endswith("0000000006")))].message
 
 
 def broken(maps, folder, fault):

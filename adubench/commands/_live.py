@@ -109,7 +109,7 @@ def open_live(
     """
     from adubench.errors import UsageError
     from adubench.training.live_predictions import LivePredictor
-    from adubench.training.predictor import PredictOptions, evaluator_kind, open_predictor
+    from adubench.training.predictor import PredictOptions, check_use, evaluator_kind, open_predictor
 
     own = {name: arguments.pop(name) for name in _OWN}
     save, right, kb_crop = own.pop("save_predictions"), own.pop("right"), own.pop("kb_crop")
@@ -119,6 +119,8 @@ def open_live(
     declared = kind if _declares_itself(source) else None
     options = PredictOptions(**own, kind=declared, kb_crop=bool(kb_crop))
     predictor = open_predictor(source, options)
+    for note in check_use(predictor, right=right, focal=options.focal):
+        click.echo(f"note: {note}", err=True)
     if kind is not None and declared is None and kind != predictor.kind:
         raise UsageError(f"--kind {kind}: {source} predicts {predictor.kind}; leave --kind out.")
     its_kind, needed = evaluator_kind(predictor)

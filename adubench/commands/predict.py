@@ -136,7 +136,7 @@ def command(
     from adubench.commands._options import progress_bar
     from adubench.errors import UsageError
     from adubench.training.prediction_run import OutputOptions, predict_images
-    from adubench.training.predictor import PredictOptions, open_predictor
+    from adubench.training.predictor import PredictOptions, check_use, open_predictor
 
     if layout == "tie-kd" and (color or uncertainty or output != "depth"):
         raise UsageError("--layout tie-kd: writes depth maps alone; leave --color, --uncertainty and --output out.")
@@ -147,6 +147,8 @@ def command(
     if layout == "tie-kd":
         options = replace(options, clamp=True, kb_crop=options.kb_crop or _window_of(jobs))
     predictor = open_predictor(source, options)
+    for note in check_use(predictor, right=right, focal=options.focal):
+        click.echo(f"note: {note}", err=True)
     if layout == "tie-kd" and options.flip is None and not predictor.stereo and predictor.describe()["flip"] == "off":
         # TIE-KD averages every teacher, also those whose own reference does not (BTS).
         predictor = open_predictor(source, replace(options, flip=True))
@@ -204,10 +206,9 @@ def _jobs(
 
 
 def _say_focal(predictor: Predictor, options: PredictOptions, jobs: list[ImageJob]) -> None:
-    from adubench.training.predictor import DEFAULT_FOCAL
+    from adubench.training.predictor import DEFAULT_FOCAL, needs_focal
 
-    needs = getattr(getattr(getattr(predictor, "network", None), "input_rule", None), "needs_focal", False)
-    if needs and options.focal is None and any(job.focal is None for job in jobs):
+    if needs_focal(predictor) and options.focal is None and any(job.focal is None for job in jobs):
         click.echo(
             f"note: no focal length given; using {DEFAULT_FOCAL:g} pixels. Give the camera's own with --focal.",
             err=True,

@@ -188,6 +188,32 @@ def check_views(images: Sequence[Image], rights: Sequence[Image] | None, stereo:
             raise DataError(f"left and right image differ in size: {sizes[0]} and {sizes[1]}.")
 
 
+def check_use(predictor: Predictor, *, right: Path | None, focal: float | None) -> tuple[str, ...]:
+    """Look for options that a predictor makes no use of.
+
+    Args:
+        predictor: what predicts.
+        right: right images that the user named.
+        focal: focal length that the user gave.
+
+    Returns:
+        Sentences about those that change nothing.
+
+    Raises:
+        UsageError: right images for a predictor of one image, whose results would pass for a stereo network's.
+    """
+    if right is not None and not predictor.stereo:
+        raise UsageError(f"--right {right}: {predictor.label} predicts from one image; leave --right out.")
+    if focal is not None and not needs_focal(predictor):
+        return (f"--focal {focal:g}: {predictor.label} needs no focal length, its depth is the same without.",)
+    return ()
+
+
+def needs_focal(predictor: Predictor) -> bool:
+    """Whether depth depends on the camera's focal length (official BTS for KITTI)."""
+    return bool(getattr(getattr(getattr(predictor, "network", None), "input_rule", None), "needs_focal", False))
+
+
 def crop_to_window(image: Image) -> Image:
     """Cut out the 352x1216 window: bottom rows, centred columns.
 

@@ -100,6 +100,16 @@ def test_a_teacher_takes_the_right_image(call, nets, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_options_that_a_network_has_no_use_for_are_said(call, nets, tmp_path):
+    save_image(tmp_path / "x.png", (64, 96))
+    done = call("predict", nets / "nc.safetensors", "x.png", "--right", "x.png", "-o", "r")
+    assert (done.returncode, (tmp_path / "r").exists()) == (2, False)
+    assert "--right x.png: nc predicts from one image; leave --right out." in done.stderr
+    done = call("predict", nets / "nc.safetensors", "x.png", "--focal", "700", "-o", "f", "--no-flip")
+    assert done.returncode == 0
+    assert "note: --focal 700: nc needs no focal length" in done.stderr
+
+
 def test_uncertainty_goes_beside_the_maps(call, nets, tmp_path):
     save_image(tmp_path / "x.png")
     done = call("predict", nets / "nc.safetensors", "x.png", "-o", "out", "--uncertainty")

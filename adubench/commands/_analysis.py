@@ -135,6 +135,11 @@ _OPTIONS = (
     click.option(
         "--teacher-maps", type=_PATH, help="Depth maps of a teacher: similarity, and uncertainty against them."
     ),
+    click.option(
+        "--teacher-range",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Metres of code 65535 in teacher PNGs without teacher.json (TIE-KD's release: 80). Default: codes / 256.",
+    ),
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adubench.errors import DataError, counted
+from adubench.errors import DataError, UsageError, counted
 from adubench.io.atomic import atomic_path, write_bytes, write_text
 from adubench.io.depth_png import KITTI_SCALE, read_bytes
 from adubench.io.hdf5_maps import open_h5
@@ -215,6 +215,34 @@ def require_finished(folder: str | Path) -> None:
             f"teacher maps {folder}: not all written, adubench predict was interrupted or could not read an image. Run "
             "it again with --skip-existing."
         )
+
+
+def codes_per_metre(path: str | Path, stated_range: float | None = None) -> float:
+    """What one metre is in 16-bit maps: as their record says, else by the range that is stated, else KITTI's 256.
+
+    Args:
+        path: folder or HDF5 file of the maps.
+        stated_range: metres of code 65535, for maps without a record.
+
+    Raises:
+        DataError: unfinished maps, or maps named like TIE-KD's release, which are not metres * 256, without a range.
+        UsageError: a range beside a record.
+    """
+    require_finished(path)
+    record = read_record(path)
+    if record is not None:
+        if stated_range is not None:
+            raise UsageError(f"teacher maps {path}: their record says what the codes mean; leave out --teacher-range.")
+        return FULL_SCALE / record.max_depth if record.encoding == "tie-kd" else KITTI_SCALE
+    if stated_range is not None:
+        return FULL_SCALE / stated_range
+    release = next((file.name for file in sorted(Path(path).glob("*.png")) if "_image_0" in file.name), None)
+    if release is not None:
+        raise DataError(
+            f"teacher maps {path}: {release} is named like TIE-KD's release, and no teacher.json says what its codes "
+            "mean; give --teacher-range 80 (code 65535 is 80 m), or --teacher-range 255.996 (metres * 256)."
+        )
+    return KITTI_SCALE
 
 
 def same_maker(one: TeacherRecord, other: TeacherRecord) -> bool:

@@ -37,6 +37,7 @@ class EvalOptions:
         uncertainty: measure uncertainty maps too.
         boundaries: score object boundaries too.
         teacher_maps: where the depth maps of a teacher lie, to be compared with too.
+        teacher_range: metres of code 65535 in 16-bit teacher maps without a record (TIE-KD's release: 80).
     """
 
     kind: str = "depth"
@@ -56,6 +57,7 @@ class EvalOptions:
     uncertainty: UncertaintyRequest | None = None
     boundaries: BoundaryRequest | None = None
     teacher_maps: Path | None = None
+    teacher_range: float | None = None
 
     def applied_to(self, protocol: Protocol) -> Protocol:
         """Return a protocol with the overrides, which change its printed name."""

@@ -411,12 +411,10 @@ def _open_teacher(plan: Plan, t: int, items: Sequence[Item], options: EvalOption
     frames = [item.name for item in items if item.frames[t] is not None]
     if options.teacher_maps is None or not frames:
         return None
-    from adubench.datasets.teacher_maps import FULL_SCALE, read_record, require_finished
+    from adubench.datasets.teacher_maps import codes_per_metre
     from adubench.evaluators.teacher_run import open_teacher_of
 
-    require_finished(options.teacher_maps)
-    record = read_record(options.teacher_maps)
-    scale = FULL_SCALE / record.max_depth if record is not None and record.encoding == "tie-kd" else 256.0
+    scale = codes_per_metre(options.teacher_maps, options.teacher_range)
     maps = open_maps(options.teacher_maps, what="teacher map", png_scale=scale)
     return open_teacher_of(maps, _keys_of(plan, t, maps, "teacher map"), frames)
 

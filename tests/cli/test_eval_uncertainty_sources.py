@@ -112,6 +112,25 @@ def test_teacher_maps_are_a_second_target(run_cli, folders, tmp_path):
     assert_one_sentence(run_cli("eval", pred, "--gt", gt, "--teacher-maps", "teacher"), 1, "not all written")
 
 
+def test_the_scale_of_teacher_codes_is_never_guessed(run_cli, folders, tmp_path):
+    pred, gt = folders
+    one, truth = (next(iter(sorted(folder.rglob("*.png")))) for folder in (pred, gt))
+    for folder in ("mine", "truth", "teacher"):
+        (tmp_path / folder).mkdir()
+    flat = "2011_09_26_drive_0001_sync_image_02_data_0000000005"
+    depth = _depth(one)
+    np.save(tmp_path / "mine" / f"{flat}.npy", depth)
+    (tmp_path / "truth" / f"{flat}.png").write_bytes(truth.read_bytes())
+    codes = (np.clip(depth * 1.1, 1, 80) / 80 * 65535).astype(np.uint16)
+    Image.fromarray(codes).save(tmp_path / "teacher" / f"{flat}.png")
+    call = ("eval", "mine", "--gt", "truth", "--teacher-maps", "teacher")
+    assert_one_sentence(run_cli(*call), 1, "--teacher-range 80")
+    done = run_cli(*call, "--teacher-range", "80", "-o", "r.json")
+    assert done.returncode == 0, done.stderr
+    want = teacher_similarity(depth, (codes / 65535 * 80).astype(np.float32), ignore_top_rows=0)
+    assert _load(tmp_path / "r.json")["summary"]["abs_rel_T"] == pytest.approx(want["abs_rel_T"], rel=1e-5)
+
+
 def test_pooled_curves_on_request(run_cli, folders, tmp_path):
     done = run_cli(*COMMON, "--unc-agg", "pooled", "-o", "r.json")
     assert done.returncode == 0, done.stderr

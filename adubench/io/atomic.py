@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def write_error(path: Path, error: OSError) -> DataError:
     """Say why a file could not be written, in one sentence."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return DataError(f"cannot write {path}: it, or what should be a folder above it, is a file. Choose another -o.")
     reason = error.strerror or str(error)
     return DataError(f"cannot write {path}: {reason}. Choose another place with -o, or free the disk.")
 

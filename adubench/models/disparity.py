@@ -20,7 +20,7 @@ from adubench.models.interface import DepthNetwork, Inference, InputRule
 STEREO_SCALE = 5.4
 
 #: Coarsest features, and the smallest input whose coarsest features can be reflection-padded, in pixels.
-STRIDE, SMALLEST = 32, 64
+STRIDE, SMALLEST, LARGEST = 32, 64, 16384
 
 #: Frames that a network of several images takes after the target, in the order of the published `frame_ids` 0 -1 1.
 NEIGHBOURS = (-1, 1, -2, 2)
@@ -108,8 +108,12 @@ def check_size(height: int, width: int) -> None:
     """Refuse sizes that the reflection padding at stride 32 cannot take.
 
     Raises:
-        UsageError: not multiples of 32, or below 64.
+        UsageError: not multiples of 32, below 64, or larger than any image that such a network sees.
     """
+    if max(height, width) > LARGEST:
+        raise UsageError(
+            f"network input {height}x{width}: height and width must be at most {LARGEST}. Use e.g. 192x640."
+        )
     if height % STRIDE or width % STRIDE or height < SMALLEST or width < SMALLEST:
         raise UsageError(
             f"network input {height}x{width}: height and width must be multiples of {STRIDE} and at least {SMALLEST}, "

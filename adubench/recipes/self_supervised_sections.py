@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from adubench.recipes.schema import Recipe
 
 Level = Annotated[int, Field(ge=0, le=3)]
-STRIDE, SMALLEST = 32, 64
+STRIDE, SMALLEST, LARGEST = 32, 64, 16384
 _RESNET_FAMILIES = ("monodepth2", "hr-depth")
 _DEPTH_SUPERVISED = ("input", "augment", "stereo", "teacher", "student", "distill")
 #: Method -> sections without a meaning for it.
@@ -141,6 +141,8 @@ def _sizes(section: SelfSupervisedSection) -> Iterator[tuple[str, str]]:
                 f"{value} must be a multiple of {STRIDE} and at least {SMALLEST}, because features of stride {STRIDE} "
                 f"are reflection-padded; the next ones are {below} and {below + STRIDE}.",
             )
+        elif value > LARGEST:
+            yield f"self_supervised.{name}", f"{value} must be at most {LARGEST}."
     if section.min_depth >= section.max_depth:
         yield "self_supervised.min_depth", f"{section.min_depth:g} must be below max_depth {section.max_depth:g}."
 

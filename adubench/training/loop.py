@@ -336,6 +336,19 @@ class Trainer:
             return asked
         return bool(all_max(torch.tensor([float(asked)], device=self.device)).item())
 
+    def stop_before_next(self) -> None:
+        """Honour a signal that came while this stage was being finished, where another stage would follow.
+
+        Raises:
+            TrainingStopped: there was one.
+        """
+        if self._asked_to_stop():
+            raise guards.TrainingStopped(
+                f"stopped after stage {self.stage.name}, which is finished in {self.stage.folder}. Go on to the next "
+                "one with the same command and --resume.",
+                self._interrupt.exit_status or 130,
+            )
+
     def _stop(self) -> None:
         self._describe_run("stopped")
         status = self._interrupt.exit_status or 130
@@ -369,7 +382,7 @@ class Trainer:
             f"{counted(self.total, 'step')} of {train.batch_size}, {self.device}, "
             f"{self.accelerator.mixed_precision.replace('no', 'fp32')}{again}"
         )
-        for note in data.notes if not again else ():
+        for note in (*self.stage.notes, *data.notes) if not again else ():
             self.progress.say(f"note: {note}")
         assert self.log is not None
         self.log.write("resume" if again else "start", self.step, {"total": self.total, **data.fingerprint()})

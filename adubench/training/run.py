@@ -26,6 +26,7 @@ from adubench.training.build import (
 from adubench.training.checkpoint import read_info
 from adubench.training.distributed import rank, world_size
 from adubench.training.loop import Trainer
+from adubench.training.self_supervised_objectives import teacher_scale
 from adubench.training.stage import Stage
 from adubench.training.trackers import check_trackers
 from adubench.training.validation import open_validation
@@ -85,7 +86,10 @@ def train(
             stage = _stage(recipe, name, output, data, validator, teacher, device)
             check_teacher(stage.folder, stage.source)
             _begin(stage, resume)
-            Trainer(stage).run(resume=resume)
+            trainer = Trainer(stage)
+            trainer.run(resume=resume)
+            if name != pending[-1]:
+                trainer.stop_before_next()
     return [output / name / run_folder.LAST for name in wanted]
 
 
@@ -142,11 +146,13 @@ def _stage(
     recipe: Recipe, name: str, output: Path, data: Any, validator: Any, teacher: Path | None, device: str
 ) -> Stage:
     source: dict[str, Any] = {}
-    network = None
+    network, scale = None, ""
     if name == "student" and (needs_teacher(recipe) or recipe.student.init == "teacher"):
         path = teacher or output / "teacher" / run_folder.LAST
         network, info = load_teacher(recipe, path)
         source = {"teacher": path.name, "teacher_sha256": _sha256(path), "teacher_step": info.step}
+        if recipe.self_supervision and (scale := teacher_scale(recipe, network)):
+            source["teacher_scale"] = scale
     return Stage(
         recipe=recipe,
         name=name,
@@ -156,6 +162,7 @@ def _stage(
         validator=validator,
         device=device,
         source=source,
+        notes=(f"{path.name}: {scale}",) if scale else (),
     )
 
 

@@ -287,6 +287,9 @@ def find_triplets(recipe: Recipe, data_root: Path | None) -> TripletFrames:
     frames, dropped = with_sources(places, split.frames, rule)
     if rule.offsets and section.check_motion:
         check_motion(places, frames, offset=min(rule.offsets, key=lambda offset: (abs(offset), -offset)))
+    if rule.per_drive_intrinsics:
+        for frame in {frame.date: frame for frame in reversed(frames)}.values():
+            places.intrinsics(frame)  # a date that comes late in the epoch would end it there
     samples = TripletSet(places, frames, rule, recipe.seed)
     samples.sample(0, 0)  # an unreadable first file, intrinsics that are no intrinsics
     notes = () if not dropped else (

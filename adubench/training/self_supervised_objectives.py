@@ -31,6 +31,7 @@ from adubench.training.run_folder import POSE
 from adubench.training.triplet_data import TripletBatch, unpack
 
 if TYPE_CHECKING:
+    from adubench.models.interface import DepthNetwork
     from adubench.models.monodepth2 import PredictiveMask
     from adubench.models.pose import PoseNetwork
     from adubench.models.sub_depth import PhotometricUncertainty
@@ -42,6 +43,22 @@ _COMMON = {
     "family": "family", "num_layers": "ResNet depth", "input_images": "number of input images",
     "min_depth": "min_depth", "max_depth": "max_depth", "height": "input height", "width": "input width",
 }  # fmt: skip
+
+
+def teacher_scale(recipe: Recipe, teacher: DepthNetwork) -> str:
+    """Say in a sentence that the teacher's depth has another scale than the student's images give; "" where not."""
+    taught, own = bool(teacher.config.get("use_stereo")), recipe.self_supervised.use_stereo
+    if taught == own:
+        return ""
+    if taught:
+        return (
+            "the teacher was trained with stereo, the student sees neighbours in time alone: the student takes over "
+            "the teacher's scale, but counts as one without; it is scored with median scaling."
+        )
+    return (
+        "the teacher was trained without stereo, so its depth has no known scale, and the student's stereo pairs have "
+        "one: the two losses pull to different scales."
+    )
 
 
 class Helpers(nn.Module):

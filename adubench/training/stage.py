@@ -37,6 +37,7 @@ class Stage:
         validator: None for no validation.
         device: `auto` or a name of torch's.
         source: for the checkpoint's record, e.g. the teacher's hash.
+        notes: sentences a user should read before it starts.
     """
 
     recipe: Recipe
@@ -47,6 +48,7 @@ class Stage:
     validator: Validator | None
     device: str
     source: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def save_network(stage: Stage, name: str, step: int, metrics: Mapping[str, float]) -> None:

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from adubench.errors import CheckpointError, DataError, UsageError  # noqa: E402
+from adubench.recipes.recipe import load_recipe  # noqa: E402
 from adubench.training import guards, loop, run_folder  # noqa: E402
 from adubench.training.run import check_teacher, train  # noqa: E402
 from adubench.training.state import load_state, read_state, save_state, states  # noqa: E402
@@ -116,6 +117,24 @@ def test_a_signal_finishes_the_step_and_saves(recipe, synth, tmp_path, monkeypat
     monkeypatch.undo()
     (parts,) = run(chosen, synth, tmp_path / "parts", resume=True)
     assert same_weights(whole, parts)
+
+
+def test_ctrl_c_while_a_stage_is_finished_starts_no_other_one(synth, tmp_path, monkeypatch):
+    """After the last step nothing reads the request any more: the student would be trained all the same."""
+    tiny = [f"{part}.{key}=1" for part in ("train", "teacher_train") for key in ("steps", "batch_size")]
+    chosen = load_recipe("demo", [*QUICK, *tiny])
+    real = loop.Trainer._finish
+
+    def interrupted(self):
+        real(self)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Trainer, "_finish", interrupted)
+    with pytest.raises(guards.TrainingStopped, match=r"stopped after stage teacher, .*--resume") as stopped:
+        run(chosen, synth, tmp_path / "run")
+    assert stopped.value.exit_status == 143
+    assert run_folder.read_run(tmp_path / "run/teacher")["status"] == "finished"
+    assert not (tmp_path / "run/student").exists()
 
 
 def test_ctrl_c_has_its_own_exit_status():

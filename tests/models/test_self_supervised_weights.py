@@ -157,6 +157,8 @@ def _without(state, key):
         (lambda e, d: (e, {**d, "decoder.0.conv.conv.bias": torch.zeros(7)}), r"shape \(7,\), expected \(256,\)"),
         (lambda e, d: ({**e, "options": "x"}, d), "expected tensors only, but 'options' is str"),
         (lambda e, d: ({**e, "height": "tall"}, d), "not a number"),
+        (lambda e, d: ({**e, "height": float("inf")}, d), "not a number"),
+        (lambda e, d: ({**e, "width": 32 * 10**8}, d), r"encoder\.pth: network input .*must be at most 16384"),
         (lambda e, d: ({**e, "height": 200}, d), r"encoder\.pth: network input 200x96: .*multiples of 32"),
         (lambda e, d: (e, {**d, "decoder.0.conv.conv.bias": torch.zeros(256, dtype=torch.int64)}), "type torch.int64"),
         (lambda e, d: (e, torch.zeros(3)), "expected a state dictionary, got Tensor"),

@@ -100,7 +100,7 @@ def read_extras(path: Path, extras: Mapping[str, Any]) -> tuple[dict[str, Any], 
         found = {key: int(extras[key]) for key in ("height", "width") if key in extras}
         if "use_stereo" in extras:
             found["use_stereo"] = bool(extras["use_stereo"])
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise CheckpointError(f"{path}: height, width or use_stereo is not a number.") from None
     try:
         check_size(found.get("height", SMALLEST), found.get("width", SMALLEST))

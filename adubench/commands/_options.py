@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from adubench.reports.tables import Table
 
 
+PIPE_WIDTH = 200
+
+
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """Parse `HxW`, the value of an option.
 
@@ -69,8 +72,14 @@ def terminal() -> dict[str, Any]:
 
 
 def stdout_console(**settings: Any) -> Any:
-    """Return a rich console on stdout whose reader may go away (`| head`): that ends the command with status 0."""
+    """Return a rich console on stdout whose reader may go away (`| head`): that ends the command with status 0.
+
+    Into a pipe or a file, where there is no terminal to fill, tables are `PIPE_WIDTH` wide unless COLUMNS says it.
+    """
     from rich.console import Console
+
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        settings.setdefault("width", PIPE_WIDTH)
 
     class Piped(Console):
         def on_broken_pipe(self) -> None:

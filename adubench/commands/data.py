@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +42,15 @@ def list_command(as_json: bool) -> None:
         return
     from rich.table import Column, Table
 
+    from adubench.commands._options import stdout_console
+
     short = {full: alias for alias, full in ALIASES.items()}
     fixed = [Column(name, no_wrap=True) for name in ("split", "images", "default protocol")]
     table = Table(*fixed, "what", title="Splits")
     for info in SPLITS.values():
         name = f"{info.name} (= {short[info.name]})" if info.name in short else info.name
         table.add_row(name, f"{info.count:,}" if info.count else "on disk", info.default_protocol or "-", info.about)
-    console = _console()
+    console = stdout_console()
     for d in DATASETS.values():
         console.print(f"[bold]{d.name}[/bold]: {d.title}", highlight=False)
         for key, value in (("where", d.where), ("licence", d.licence), ("root", d.root), ("needs", d.needs)):
@@ -163,7 +164,9 @@ def check(as_json: bool, **options: Any) -> int:
 def _print_report(report: Any) -> None:
     from rich.table import Table
 
-    console = _console()
+    from adubench.commands._options import stdout_console
+
+    console = stdout_console()
     console.print(f"[bold]{report.dataset}[/bold] {report.root}", highlight=False)
     for name, value in report.facts.items():
         console.print(f"  {name}: {value}", highlight=False, markup=False)
@@ -359,10 +362,3 @@ def synth(root: Path, **options: Any) -> None:
         info = write_dataset(root, progress=progress, **options)
     splits = ", ".join(f"{part} {len(drives)}" for part, drives in info.splits.items())
     click.echo(f"written: {info.root} ({counted(len(info.drives), 'drive')}: {splits})", err=True)
-
-
-def _console() -> Any:
-    from adubench.commands._options import stdout_console
-
-    # Into a pipe nothing is folded: a line stays a line.
-    return stdout_console() if sys.stdout.isatty() else stdout_console(width=200)

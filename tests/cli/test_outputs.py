@@ -164,3 +164,14 @@ def test_shell_completion_knows_commands_and_options():
 def test_numbers_that_make_no_sense_are_usage_errors(run_cli, pairs, option, value):
     pred, gt = pairs(n=1)
     assert_one_sentence(run_cli("eval", pred, "--gt", gt, option, value), 2, value.lstrip("-"))
+
+
+def test_tables_in_a_pipe_are_wide_unless_columns_says_otherwise(run_cli):
+    """Rich takes 80 columns where there is no terminal, which folds cells into a few characters each."""
+    widths = {}
+    for columns in ("", "90"):
+        env = {"COLUMNS": columns} if columns else {}
+        done = run_cli("list", "regions", env={"COLUMNS": ""} | env)
+        assert done.returncode == 0, done.stderr
+        widths[columns] = max(map(len, done.stdout.splitlines()))
+    assert widths["90"] <= 90 < widths[""] <= 200

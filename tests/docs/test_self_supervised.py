@@ -1,7 +1,10 @@
 """The tables of the self-supervised page: published numbers as in the recipes, keys and defaults as in the schema."""
 
+import json
 import re
 from pathlib import Path
+
+import pytest
 
 from adubench.recipes.recipe import RECIPES, load_recipe
 from adubench.recipes.self_supervised_sections import SelfSupervisedSection, SubDepthSection
@@ -22,6 +25,18 @@ def test_published_numbers_are_those_of_the_recipes():
         if recipe.self_supervision and recipe.expected:
             expected[name] = [f"{recipe.expected[m]:.3f}" if m in recipe.expected else "" for m in METRICS]
     assert found == expected
+
+
+def test_the_table_of_wrong_motion_is_that_of_its_report():
+    make_tables = pytest.importorskip("benchmarks.make_tables")
+    landscape = pytest.importorskip("benchmarks.motion_landscape", reason="needs torch", exc_type=ImportError)
+    report = json.loads(landscape.RESULTS.read_text(encoding="utf-8"))
+    for key, block in landscape.table(report).items():
+        assert make_tables.fill(TEXT, key, block) == TEXT, "run python -m benchmarks.motion_landscape"
+    error = report["error"]
+    turn = error["no translation, false yaw of +1.2 degrees"]
+    assert turn[1] < error["0.2 of the true translation"][1], "what the page says with masking"
+    assert turn[0] > error["0 of the true translation"][0], "what the page says without"
 
 
 def test_every_switch_is_described():

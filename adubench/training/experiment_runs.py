@@ -166,7 +166,19 @@ def run_one(experiment: Experiment, spec: RunSpec, scale: str, place: Place) -> 
             checkpoint=str(checkpoint.relative_to(place.root)), seconds=time.monotonic() - started,
         )  # fmt: skip
     write_text(folder / RECORD, json.dumps(asdict(record), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    if record.state == "finished" and teacher is not None:
+        _drop_states(teacher.parent)
+    if record.state == "finished":
+        _drop_states(checkpoint.parent)
     return record
+
+
+def _drop_states(stage: Path) -> None:
+    """Delete training states of a finished stage: nothing continues it, and dozens of runs would fill a disk."""
+    from adubench.training.state import states
+
+    for _, path in states(stage):
+        path.unlink(missing_ok=True)
 
 
 def _record(spec: RunSpec, **known: Any) -> Record:

@@ -93,6 +93,24 @@ def test_rows_share_their_teacher_and_finished_runs_are_kept(stand: Stand, tmp_p
     assert len(stand.trained) == len(before) + 1 + 6
 
 
+def test_finished_runs_keep_no_training_states(stand: Stand, tmp_path: Path) -> None:
+    place, expansion = Place(tmp_path), small(1)
+    stage = place.run_folder("full-s0") / "student"
+    stage.mkdir(parents=True)
+    teacher = place.teacher_folder(expansion.runs[-1].recipe) / "teacher"
+    teacher.mkdir(parents=True)
+    for folder in (stage, teacher):
+        (folder / "state-00000010.pt").write_bytes(b"large")
+    stand.stop_at = "full-s0"
+    with pytest.raises(KeyboardInterrupt):
+        run_here(expansion, place, quiet)
+    assert (stage / "state-00000010.pt").exists()  # an interrupted run is continued from it
+    stand.stop_at = None
+    run_here(expansion, place, quiet)
+    assert not list(tmp_path.rglob("state-*.pt"))
+    assert list(stage.glob("checkpoint-last*"))
+
+
 def test_every_data_set_is_trained_from_its_own_root(stand: Stand, tmp_path: Path) -> None:
     expansion = expand(load_experiment("E3")[0], "dev", only=["published"])
     place = Place(tmp_path, Path("KITTI"), {"drivingstereo": Path("DS")})

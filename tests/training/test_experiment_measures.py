@@ -46,8 +46,7 @@ def test_the_log_gives_scores_per_epoch_and_shares(tmp_path: Path) -> None:
         {"event": "validation", "step": 15, "silog": 9.0},
         {"event": "validation", "step": 20, "silog": 9.0},
     ]
-    (tmp_path / "student").mkdir()
-    (tmp_path / "student" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))  # beside the checkpoint
     found = Measured()
     _curve(inputs_of("E2", tmp_path), found)
     assert found.absent == {}

@@ -68,6 +68,7 @@ def test_frames_steps_and_cost_of_the_published_recipe(
     kitti: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # words of one cell on one line
     code, out, err = run(capsys, "train", "adu-kitti-eigen", "--dry-run", "--data-root", kitti, *options())
     assert code == 0, err
     assert "2 of 23,158" in out  # the third frame has no right image

@@ -77,24 +77,29 @@ def test_in_words_and_without_the_step(run, half_a_gib):
     ],
 )
 def test_every_method_takes_a_step_that_changes_its_weights(name, extras, monkeypatch):
-    recipe = random_recipe(name, extras, RecipeBench(size=(64, 96), batch=2))
+    _steps(random_recipe(name, extras, RecipeBench(size=(64, 96), batch=2)), "student", monkeypatch)
+
+
+def _steps(recipe, stage, monkeypatch):
+    """Take a step, check that it changes most weights, and return what was trained."""
     objectives = []
     monkeypatch.setattr(bench, "stage_objective", lambda *given: objectives.append(real(*given)) or objectives[-1])
-    step = bench.training_step(recipe, "student", CPU, "fp32")
+    step = bench.training_step(recipe, stage, CPU, "fp32")
     trained = [p for p in objectives[0].parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trained]
     step()
     changed = [not torch.equal(a, b) for a, b in zip(before, trained, strict=True)]
     assert sum(changed) > 0.5 * len(changed)
     assert all(torch.isfinite(p).all() for p in trained)
+    return objectives[0].network
 
 
 real = bench.stage_objective
 
 
-def test_a_teacher_has_a_step_of_its_own():
+def test_a_teacher_has_a_step_of_its_own(monkeypatch):
     recipe = random_recipe("demo", TINY, RecipeBench(size=(64, 96), batch=2))
-    bench.training_step(recipe, "teacher", CPU, "fp32")()
+    assert _steps(recipe, "teacher", monkeypatch).input_rule.channels == 6
 
 
 def test_accumulation_is_part_of_the_step(monkeypatch):

@@ -88,3 +88,12 @@ def test_an_unfinished_experiment_is_refused(folder):
     seen = collect(folder, "", {}, partial=True)
     assert len(seen["runs"]) == 5
     assert "differences" not in seen  # other seeds than its base
+
+
+def test_every_self_supervised_run_learned_after_its_first_epoch() -> None:
+    runs = json.loads((RESULTS / "self-supervised-synth.json").read_text(encoding="utf-8"))["runs"]
+    rows = {run["row"]: [other["validation"] for other in runs if other["row"] == run["row"]] for run in runs}
+    assert len(runs) == 21
+    assert all(curve["last"] < curve["first"] for curves in rows.values() for curve in curves)
+    gains = [1 - sum(c["last"] for c in curves) / sum(c["first"] for c in curves) for curves in rows.values()]
+    assert f"by {100 * min(gains):.0f} to {100 * max(gains):.0f} %" in PAGE.read_text(encoding="utf-8")
